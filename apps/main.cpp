@@ -1,0 +1,60 @@
+// moleblend: molecule files in, a pretrained molecular encoder out.
+
+#include <algorithm>
+#include <iostream>
+
+#include "apps/verb.h"
+#include "io/support/error.h"
+
+namespace moleblend {
+namespace {
+struct Announced {
+  int order;
+  AddVerb add;
+};
+std::vector<Announced>& announced() {
+  static std::vector<Announced> verbs;
+  return verbs;
+}
+}  // namespace
+
+bool announce_verb(int order, AddVerb add) {
+  announced().push_back({order, add});
+  return true;
+}
+
+CLI::App* add_verb(CLI::App& program, const std::string& name, const std::string& description, CommonFlags& flags) {
+  CLI::App* verb = program.add_subcommand(name, description);
+  verb->add_flag("--json", flags.json, "Print results as JSON on standard output");
+  verb->add_flag("--quiet", flags.quiet, "No progress; warnings and errors only");
+  verb->set_config("--config", "", "Read flags from a TOML file: any flag of this verb without its dashes, as in `steps = 1000`");
+  return verb;
+}
+
+}  // namespace moleblend
+
+int main(int argc, char** argv) {
+  using namespace moleblend;
+  CLI::App program{"moleblend turns molecule files into a pretrained molecular encoder (MoleBLEND) and uses it.\n"
+                   "A usual day: prepare, pretrain, evaluate. `moleblend VERB --help` explains each verb."};
+  program.set_version_flag("--version", "moleblend " MOLEBLEND_VERSION);
+  program.require_subcommand(1);
+  std::sort(announced().begin(), announced().end(), [](const Announced& a, const Announced& b) { return a.order < b.order; });
+  for (const Announced& verb : announced()) verb.add(program);
+
+  // Exit status: 2 for usage, 1 for failure; one line that says what, where, why and what to do.
+  try {
+    program.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return program.exit(e);  // --help, --version
+    std::cerr << "moleblend: " << e.what() << "; see `moleblend --help` or `moleblend VERB --help`\n";
+    return 2;
+  } catch (const UsageError& e) {
+    std::cerr << "moleblend: " << e.what() << "\n";
+    return 2;
+  } catch (const std::exception& e) {
+    std::cerr << "moleblend: " << e.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,24 @@
+#pragma once
+// The verbs of the command line. Each apps/<verb>.cpp adds one subcommand.
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace moleblend {
+
+/// Flags that every verb has.
+struct CommonFlags {
+  bool json = false;   // machine-readable output on stdout
+  bool quiet = false;  // no progress, warnings and errors only
+};
+
+/// Adds a subcommand with the common flags and --config.
+CLI::App* add_verb(CLI::App& program, const std::string& name, const std::string& description, CommonFlags& flags);
+
+using AddVerb = void (*)(CLI::App& program);
+/// Verbs announce themselves: `static const bool added = announce_verb(3, add_pretrain);` The number is the order in --help.
+bool announce_verb(int order, AddVerb add);
+
+}  // namespace moleblend

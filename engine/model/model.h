@@ -1,0 +1,99 @@
+#pragma once
+// The network on a device, behind one interface: the training loop, evaluation and checkpoints know only this.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/model/config.h"
+#include "io/loader/batch.h"
+
+namespace moleblend {
+
+/// One named tensor of the network; names and layouts are the reference's.
+struct ParameterInfo {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::int64_t offset, count;  // in the flat buffers
+  enum class Kind { linear, bias, embedding, norm_weight, norm_bias, gaussian_mean, gaussian_std, gaussian_mul, gaussian_bias } kind;
+  bool padding_row;  // row 0 of the table is zero and stays so
+};
+
+/// Everything a loss is averaged over, counted over the global batch before its first forward pass.
+struct TargetCounts {
+  std::int64_t spd_pairs = 0, edge_hops = 0, distance_molecules = 0, denoise_atoms = 0;
+  TargetCounts& operator+=(const TargetCounts& o);
+};
+/// Counts of one micro-batch; repeats the draws of its atoms.
+TargetCounts count_targets(const Batch& batch, const Objective& objective);
+
+/// Draws handed in from outside instead of being drawn from the keys (checks against the reference).
+struct FixedDraws {
+  std::span<const std::uint8_t> pair_visible;  // [P]
+  std::span<const std::uint8_t> atom_visible;  // [N]
+  std::span<const float> noise;                // [N, 3] ångström
+};
+
+struct PretrainStep {
+  const Objective* objective;
+  TargetCounts counts;            // of the global batch
+  bool dropout = true;            // off for evaluation
+  bool gradients = true;          // off for evaluation
+  const FixedDraws* draws = nullptr;
+};
+
+/// Losses of a micro-batch, already divided by the global counts, so that micro-batches (and ranks) simply add up; and the
+/// scores that evaluation reports.
+struct PretrainResult {
+  double spd = 0, edge = 0, distance = 0, denoise = 0, total = 0;  // unweighted parts; total is weighted
+  PairLossResult spd_detail, edge_detail, distance_detail;
+  double denoise_cosine = 0;  // Σ over atoms
+  std::int64_t denoise_atoms = 0;
+  PretrainResult& operator+=(const PretrainResult& o);
+};
+
+/// Fine-tuning and prediction.
+struct PropertyStep {
+  PropertyTask task = PropertyTask::regression;
+  Readout readout = Readout::cls;
+  bool show_2d = true, show_3d = false;
+  std::span<const double> labels;     // [B, tasks]; empty: forward only
+  std::span<const double> mean, std;  // [tasks]
+  std::int64_t label_count = 0;       // present labels of the global batch
+  bool dropout = true, gradients = true;
+};
+
+struct AdamSettings {
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0, clip_norm = 5;
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+  virtual const ModelConfig& config() const = 0;
+  virtual const std::vector<ParameterInfo>& parameters() const = 0;
+  virtual std::int64_t parameter_count() const = 0;
+
+  /// Flat buffers of parameter_count() values, converted to and from float. `moment`: 0 = parameters, 1 and 2 = Adam's m and v.
+  virtual void read(int moment, std::span<float> out) const = 0;
+  virtual void write(int moment, std::span<const float> in) = 0;
+  virtual void read_gradient(std::span<float> out) const = 0;
+
+  virtual void zero_gradients() = 0;
+  /// Forward, losses and (if asked for) backward of one micro-batch; gradients are added.
+  virtual PretrainResult pretrain(const Batch& batch, const PretrainStep& step) = 0;
+  /// Forward (and backward) of the property head; `logits` [B, tasks] in the label's unit for regression. Returns Σ loss / label_count.
+  virtual double property(const Batch& batch, const PropertyStep& step, std::vector<double>* logits) = 0;
+  /// Clips by the global norm and updates; `step` >= 1 is Adam's t. Returns the norm before clipping. A non-finite norm changes nothing.
+  virtual double update(const AdamSettings& settings, double learning_rate, std::int64_t step) = 0;
+};
+
+/// A network on the CPU with uninitialised parameters. `double_precision` is for checks.
+std::unique_ptr<Model> make_cpu_model(const ModelConfig& config, int threads, bool double_precision = false);
+
+/// Initial values (METHOD section 8), drawn from `seed` and each parameter's name. `reference`: the Gaussian tables too from N(0, 0.02).
+void initialise(Model& model, std::uint64_t seed, bool reference);
+
+}  // namespace moleblend

@@ -1,0 +1,57 @@
+#pragma once
+// A prepared data set: a folder with dataset.json, shards and rejected.csv. Read through memory maps.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/dataset/molecule.h"
+
+namespace moleblend {
+
+/// One input file of a data set.
+struct SourceFile {
+  std::string path, sha256;
+  std::uint64_t bytes = 0, records = 0;
+};
+
+/// What dataset.json says.
+struct DatasetInfo {
+  int schema = 1;
+  std::uint64_t molecules = 0, rejected = 0;
+  std::uint64_t atoms = 0, pairs = 0;      // Σ n, Σ n²
+  std::uint64_t with_positions = 0;        // molecules that have at least one conformer
+  std::vector<std::string> labels;         // names of the label columns
+  std::vector<SourceFile> sources;
+  std::string options;                     // JSON text: the options that prepare ran with
+  std::string program_version;
+  std::string fingerprint;                 // hash of all shard checksums and of the schema: names the data set's content
+};
+
+class ShardReader;
+
+/// Thread-safe for reading. Errors name the shard, what is wrong with it and the remedy.
+class Dataset {
+ public:
+  /// Opens and checks headers, sizes and offsets tables; `verify` also checks the checksum of every shard.
+  static Dataset open(const std::filesystem::path& folder, bool verify = false);
+  Dataset(Dataset&&) noexcept;
+  Dataset& operator=(Dataset&&) noexcept;
+  ~Dataset();
+
+  const DatasetInfo& info() const;
+  std::uint64_t size() const;
+  /// Reads molecule `index` into `out`, reusing its memory. Throws Error if the record is damaged.
+  void read(std::uint64_t index, Molecule& out) const;
+  /// Number of atoms of molecule `index`, from the offsets table only (for cost-balanced batches).
+  std::uint32_t atoms(std::uint64_t index) const;
+
+ private:
+  struct State;
+  explicit Dataset(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace moleblend

@@ -1,0 +1,41 @@
+#include "kernels/common/cpu.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace moleblend {
+
+void ScratchBlock::Free::operator()(void* p) const { std::free(p); }
+
+void* ScratchBlock::reserve(std::size_t bytes) {
+  if (bytes > size_) {
+    // A quarter more than asked for: batches differ a little in size, and each growth costs page faults.
+    const std::size_t size = (bytes + bytes / 4 + 4095) / 4096 * 4096;
+    memory_.reset();
+    size_ = 0;
+    memory_.reset(std::aligned_alloc(4096, size));
+    if (!memory_) throw std::bad_alloc();
+    size_ = size;
+  }
+  return memory_.get();
+}
+
+Cpu::Cpu(int threads) : threads_(std::max(1, threads)), per_thread_(static_cast<std::size_t>(threads_)) {}
+
+Range even_part(std::int64_t count, int parts, int part, std::int64_t multiple) {
+  const std::int64_t blocks = (count + multiple - 1) / multiple;
+  const auto cut = [&](int k) { return std::min(count, blocks * k / parts * multiple); };
+  return {cut(part), cut(part + 1)};
+}
+
+Range cost_part(const std::int64_t* offset, std::int64_t count, int parts, int part) {
+  const auto cut = [&](int k) -> std::int64_t {
+    if (k >= parts) return count;
+    const std::int64_t target = offset[0] + (offset[count] - offset[0]) * k / parts;
+    return std::lower_bound(offset, offset + count, target) - offset;
+  };
+  return {cut(part), cut(part + 1)};
+}
+
+}  // namespace moleblend

@@ -1,0 +1,86 @@
+#pragma once
+// The CPU as a device: a number of threads, and scratch memory for operations.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+#if !defined(_OPENMP)
+#include <thread>
+#endif
+
+namespace moleblend {
+
+/// A growing block of 64-byte aligned memory, reused from step to step.
+class ScratchBlock {
+ public:
+  /// At least `bytes` bytes, 64-byte aligned, contents undefined. The former contents are lost when the block grows.
+  void* reserve(std::size_t bytes);
+
+ private:
+  struct Free {
+    void operator()(void* p) const;
+  };
+  std::unique_ptr<void, Free> memory_;
+  std::size_t size_ = 0;
+};
+
+/// Device context handed to every CPU operation as its first argument. Not thread-safe: one operation at a time.
+///
+/// Determinism: for the same number of threads every operation gives the same bits. Work is cut into one contiguous part
+/// a thread by cost known beforehand, and sums over parts are added in the order of the threads.
+class Cpu {
+ public:
+  /// `threads` >= 1.
+  explicit Cpu(int threads);
+
+  int threads() const { return threads_; }
+
+  /// Calls f(thread) once for each thread in [0, threads()), in parallel; returns when all have returned. f must not throw.
+  template <class F>
+  void parallel(F&& f) {
+#if defined(_OPENMP)
+    if (threads_ == 1) {
+      f(0);
+      return;
+    }
+#pragma omp parallel for num_threads(threads_) schedule(static, 1)
+    for (int t = 0; t < threads_; ++t) f(t);
+#else
+    std::vector<std::jthread> team;
+    for (int t = 1; t < threads_; ++t) team.emplace_back([&f, t] { f(t); });
+    f(0);
+#endif
+  }
+
+  /// Scratch of one thread (call it inside parallel()) or, with `shared()`, of the whole operation. Valid until the next
+  /// call with the same thread. It grows at the first steps and then stays: no allocation in a steady loop.
+  template <class T>
+  T* scratch(int thread, std::size_t count) {
+    return static_cast<T*>(per_thread_[static_cast<std::size_t>(thread)].reserve(count * sizeof(T)));
+  }
+  template <class T>
+  T* shared(std::size_t count) {
+    return static_cast<T*>(shared_.reserve(count * sizeof(T)));
+  }
+
+ private:
+  int threads_;
+  std::vector<ScratchBlock> per_thread_;
+  ScratchBlock shared_;
+};
+
+struct Range {
+  std::int64_t begin, end;
+};
+
+/// Part `part` of `parts` of [0, count), cut evenly; cuts fall on multiples of `multiple`.
+Range even_part(std::int64_t count, int parts, int part, std::int64_t multiple = 1);
+
+/// Part `part` of `parts` of the items [0, count), cut by cost: `offset` has count + 1 entries, the running sum of the
+/// items' costs (for example the pair offsets of a batch).
+Range cost_part(const std::int64_t* offset, std::int64_t count, int parts, int part);
+
+}  // namespace moleblend

@@ -1,0 +1,42 @@
+#pragma once
+// Linear maps: y = x · Wᵀ + b, and their gradients. fp32 by oneDNN; fp64 (checks only) by a plain blocked loop.
+// Deterministic for the same number of threads.
+
+#include "kernels/common/cpu.h"
+
+namespace moleblend {
+
+/// y [rows, out] = x [rows, in] · weightᵀ + bias. All row-major and dense.
+template <class T>
+struct LinearForward {
+  std::int64_t rows, in, out;
+  const T* x;       // [rows, in]
+  const T* weight;  // [out, in]
+  const T* bias;    // [out], or null
+  T* y;             // [rows, out]; overwritten
+};
+template <class T>
+void linear_forward(Cpu& cpu, const LinearForward<T>& a);
+
+/// dx = dy · weight (overwritten, or added to); dweight += dyᵀ · x; dbias += Σ_rows dy. A null output is not computed.
+template <class T>
+struct LinearBackward {
+  std::int64_t rows, in, out;
+  const T* x;       // [rows, in]
+  const T* weight;  // [out, in]
+  const T* dy;      // [rows, out]
+  T* dx;            // [rows, in], or null
+  bool add_to_dx;
+  T* dweight;  // [out, in], or null; added to
+  T* dbias;    // [out], or null; added to
+};
+template <class T>
+void linear_backward(Cpu& cpu, const LinearBackward<T>& a);
+
+/// One thread's product, for tiles inside an operation: C [m, n] = op(A) [m, k] · op(B) [k, n] + beta · C, row-major with leading
+/// dimensions; op transposes when the flag is set. Call it inside Cpu::parallel().
+template <class T>
+void tile_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
+                  const T* b, std::int64_t ldb, T beta, T* c, std::int64_t ldc);
+
+}  // namespace moleblend
