@@ -27,7 +27,8 @@ void ModelConfig::check() const {
   };
   need(layers >= 1, "layers must be at least 1");
   need(heads >= 1 && width >= 8 && width % heads == 0, "width must be a multiple of heads, and at least 8");
-  need(ffn >= 8 && ffn % 8 == 0 && width % 8 == 0, "width and ffn must be multiples of 8 (dropout draws eight elements at a time)");
+  need(ffn >= 8 && ffn % 8 == 0 && width % 8 == 0,
+       "width and ffn must be multiples of 8 (dropout draws eight elements at a time)");
   need(kernels >= 1 && distance_hidden >= 1, "kernels and distance-hidden must be at least 1");
   need(tasks >= 0, "tasks must not be negative");
   for (const double p : {attention_dropout, activation_dropout, hidden_dropout, drop_path})
@@ -58,7 +59,9 @@ Objective Objective::named(std::string_view name) {
     o.spd_factor = o.edge_factor = o.distance_factor = 0;
   } else {
     throw UsageError(
-        "no objective is called '{}'; choose blend, 3d-to-2d, 2d-to-3d, 2d-to-2d, 3d-to-3d, denoising or blend-without-denoising", name);
+        "no objective is called '{}'; choose blend, 3d-to-2d, 2d-to-3d, 2d-to-2d, 3d-to-3d, denoising or "
+        "blend-without-denoising",
+        name);
   }
   return o;
 }
@@ -69,7 +72,8 @@ void Objective::check() const {
   };
   for (const double p : {blend.pair_spd, blend.pair_edge, blend.pair_distance, blend.atom_2d, blend.atom_3d})
     need(p >= 0 && p <= 1, "blend probabilities must lie in [0, 1]");
-  need(std::abs(blend.pair_spd + blend.pair_edge + blend.pair_distance - 1) < 1e-9, "the pair probabilities must sum to 1");
+  need(std::abs(blend.pair_spd + blend.pair_edge + blend.pair_distance - 1) < 1e-9,
+       "the pair probabilities must sum to 1");
   need(std::abs(blend.atom_2d + blend.atom_3d - 1) < 1e-9, "the atom probabilities must sum to 1");
   double sum = 0;
   for (const double f : {spd_factor, edge_factor, distance_factor, denoise_factor}) {

@@ -17,7 +17,17 @@ struct ParameterInfo {
   std::string name;
   std::vector<std::int64_t> shape;
   std::int64_t offset, count;  // in the flat buffers
-  enum class Kind { linear, bias, embedding, norm_weight, norm_bias, gaussian_mean, gaussian_std, gaussian_mul, gaussian_bias } kind;
+  enum class Kind {
+    linear,
+    bias,
+    embedding,
+    norm_weight,
+    norm_bias,
+    gaussian_mean,
+    gaussian_std,
+    gaussian_mul,
+    gaussian_bias
+  } kind;
   bool padding_row;  // row 0 of the table is zero and stays so
 };
 
@@ -28,6 +38,8 @@ struct TargetCounts {
 };
 /// Counts of one micro-batch; repeats the draws of its atoms.
 TargetCounts count_targets(const Batch& batch, const Objective& objective);
+/// The same for atoms that show what they are told (bits of AtomVisible, [N]).
+TargetCounts count_targets(const Batch& batch, std::span<const std::uint8_t> atom_visible);
 
 /// Draws handed in from outside instead of being drawn from the keys (checks against the reference).
 struct FixedDraws {
@@ -38,14 +50,14 @@ struct FixedDraws {
 
 struct PretrainStep {
   const Objective* objective;
-  TargetCounts counts;            // of the global batch
-  bool dropout = true;            // off for evaluation
-  bool gradients = true;          // off for evaluation
+  TargetCounts counts;    // of the global batch
+  bool dropout = true;    // off for evaluation
+  bool gradients = true;  // off for evaluation
   const FixedDraws* draws = nullptr;
 };
 
-/// Losses of a micro-batch, already divided by the global counts, so that micro-batches (and ranks) simply add up; and the
-/// scores that evaluation reports.
+/// Losses of a micro-batch, already divided by the global counts, so that micro-batches (and ranks) simply add up; and
+/// the scores that evaluation reports.
 struct PretrainResult {
   double spd = 0, edge = 0, distance = 0, denoise = 0, total = 0;  // unweighted parts; total is weighted
   PairLossResult spd_detail, edge_detail, distance_detail;
@@ -76,7 +88,8 @@ class Model {
   virtual const std::vector<ParameterInfo>& parameters() const = 0;
   virtual std::int64_t parameter_count() const = 0;
 
-  /// Flat buffers of parameter_count() values, converted to and from float. `moment`: 0 = parameters, 1 and 2 = Adam's m and v.
+  /// Flat buffers of parameter_count() values, converted to and from float. `moment`: 0 = parameters, 1 and 2 = Adam's
+  /// m and v.
   virtual void read(int moment, std::span<float> out) const = 0;
   virtual void write(int moment, std::span<const float> in) = 0;
   virtual void read_gradient(std::span<float> out) const = 0;
@@ -84,16 +97,19 @@ class Model {
   virtual void zero_gradients() = 0;
   /// Forward, losses and (if asked for) backward of one micro-batch; gradients are added.
   virtual PretrainResult pretrain(const Batch& batch, const PretrainStep& step) = 0;
-  /// Forward (and backward) of the property head; `logits` [B, tasks] in the label's unit for regression. Returns Σ loss / label_count.
+  /// Forward (and backward) of the property head; `logits` [B, tasks] in the label's unit for regression. Returns Σ
+  /// loss / label_count.
   virtual double property(const Batch& batch, const PropertyStep& step, std::vector<double>* logits) = 0;
-  /// Clips by the global norm and updates; `step` >= 1 is Adam's t. Returns the norm before clipping. A non-finite norm changes nothing.
+  /// Clips by the global norm and updates; `step` >= 1 is Adam's t. Returns the norm before clipping. A non-finite norm
+  /// changes nothing.
   virtual double update(const AdamSettings& settings, double learning_rate, std::int64_t step) = 0;
 };
 
 /// A network on the CPU with uninitialised parameters. `double_precision` is for checks.
 std::unique_ptr<Model> make_cpu_model(const ModelConfig& config, int threads, bool double_precision = false);
 
-/// Initial values (METHOD section 8), drawn from `seed` and each parameter's name. `reference`: the Gaussian tables too from N(0, 0.02).
+/// Initial values (METHOD section 8), drawn from `seed` and each parameter's name. `reference`: the Gaussian tables too
+/// from N(0, 0.02).
 void initialise(Model& model, std::uint64_t seed, bool reference);
 
 }  // namespace moleblend
