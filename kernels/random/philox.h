@@ -26,6 +26,7 @@ enum class Draw : std::uint32_t {
   denoise_dropout = 8,
   conformer = 9,
   head_dropout = 10,
+  initial_value = 11,
 };
 
 struct PhiloxWords {
