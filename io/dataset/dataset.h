@@ -17,20 +17,31 @@ struct SourceFile {
   std::uint64_t bytes = 0, records = 0;
 };
 
+/// One shard of a data set, as dataset.json lists it.
+struct ShardEntry {
+  std::string name;         // file name in the folder
+  std::uint64_t block = 0;  // which range of input records it holds
+  std::uint64_t molecules = 0, rejected = 0;
+  std::uint64_t atoms = 0, pairs = 0;  // Σ n, Σ n²
+  std::uint64_t with_positions = 0;
+  std::uint64_t bytes = 0;
+  std::string checksum;  // SHA-256 of all before it
+  bool operator==(const ShardEntry&) const = default;
+};
+
 /// What dataset.json says.
 struct DatasetInfo {
   int schema = 1;
   std::uint64_t molecules = 0, rejected = 0;
-  std::uint64_t atoms = 0, pairs = 0;      // Σ n, Σ n²
-  std::uint64_t with_positions = 0;        // molecules that have at least one conformer
-  std::vector<std::string> labels;         // names of the label columns
+  std::uint64_t atoms = 0, pairs = 0;  // Σ n, Σ n²
+  std::uint64_t with_positions = 0;    // molecules that have at least one conformer
+  std::vector<std::string> labels;     // names of the label columns
   std::vector<SourceFile> sources;
-  std::string options;                     // JSON text: the options that prepare ran with
+  std::string options;  // JSON text: the options that prepare ran with
   std::string program_version;
-  std::string fingerprint;                 // hash of all shard checksums and of the schema: names the data set's content
+  std::string fingerprint;         // hash of all shard checksums and of the schema: names the data set's content
+  std::vector<ShardEntry> shards;  // by block, ascending; molecule indices run through them
 };
-
-class ShardReader;
 
 /// Thread-safe for reading. Errors name the shard, what is wrong with it and the remedy.
 class Dataset {

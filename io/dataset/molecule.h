@@ -8,8 +8,8 @@
 
 namespace moleblend {
 
-/// The nine OGB atom features as category indices from 0: atomic number − 1, chirality, degree, formal charge + 5, hydrogens,
-/// radical electrons, hybridisation, aromatic, in ring. Hybridisation: SP, SP2, SP3, SP3D, SP3D2, other.
+/// The nine OGB atom features as category indices from 0: atomic number − 1, chirality, degree, formal charge + 5,
+/// hydrogens, radical electrons, hybridisation, aromatic, in ring. Hybridisation: SP, SP2, SP3, SP3D, SP3D2, other.
 using AtomCodes = std::array<std::uint8_t, 9>;
 
 struct Bond {
@@ -24,7 +24,8 @@ struct Bond {
 enum class ConformerSource : std::uint8_t { none = 0, file = 1, openbabel = 2, rdkit = 3 };
 
 struct Molecule {
-  std::string identifier;  // the record's name in its source; never empty (made from file and record number where there is none)
+  std::string identifier;  // the record's name in its source; never empty (made from file and record number where there
+                           // is none)
   std::string smiles;      // as given, or written by the reader for 3D formats
   std::uint32_t source_file = 0;    // index into the data set's list of source files
   std::uint64_t source_record = 0;  // record number in that file, from 0
@@ -32,8 +33,8 @@ struct Molecule {
   std::vector<Bond> bonds;          // each once, begin ≠ end
   ConformerSource conformer_source = ConformerSource::none;
   std::uint32_t conformers = 0;
-  std::vector<float> positions;     // conformers × n × 3, ångström
-  std::vector<double> labels;       // one a label column, NaN = missing
+  std::vector<float> positions;  // conformers × n × 3, ångström
+  std::vector<double> labels;    // one a label column, NaN = missing
 
   std::size_t size() const { return atoms.size(); }
   bool operator==(const Molecule&) const = default;

@@ -38,7 +38,7 @@ std::string duration_text(double seconds) {
 
 std::string count_text(std::uint64_t count) {
   std::string digits = fmt::format("{}", count);
-  for (std::size_t k = digits.size(); k > 3; k -= 3) digits.insert(k - 3, ",");
+  for (std::size_t k = digits.size(); k > 3; k -= 3) digits.insert(k - 3, 1, ',');
   return digits;
 }
 
