@@ -1,13 +1,7 @@
 #include "engine/training/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -16,8 +10,8 @@
 #include <type_traits>
 #include <unordered_map>
 
-#include "engine/training/durable_file.h"
 #include "io/support/error.h"
+#include "io/support/files.h"
 
 namespace moleblend {
 namespace {
@@ -51,33 +45,6 @@ std::int64_t byte_count(const std::vector<std::int64_t>& shape, TensorType type)
   return bytes;
 }
 
-/// A read-only memory map of a whole file.
-class Map {
- public:
-  explicit Map(const std::filesystem::path& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) throw Error("can't open {}: {}", path.string(), std::strerror(errno));
-    struct stat status {};
-    const bool known = ::fstat(fd, &status) == 0;
-    size_ = known && S_ISREG(status.st_mode) ? static_cast<std::size_t>(status.st_size) : 0;
-    void* p = size_ ? ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0) : nullptr;
-    const int cause = errno;
-    ::close(fd);
-    if (p == MAP_FAILED) throw Error("can't map {}: {}", path.string(), std::strerror(cause));
-    data_ = static_cast<const std::byte*>(p);
-  }
-  Map(const Map&) = delete;
-  Map& operator=(const Map&) = delete;
-  ~Map() {
-    if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
-  }
-  std::span<const std::byte> bytes() const { return {data_, size_}; }
-
- private:
-  const std::byte* data_ = nullptr;
-  std::size_t size_ = 0;
-};
-
 }  // namespace
 
 std::size_t bytes_of(TensorType type) {
@@ -86,7 +53,7 @@ std::size_t bytes_of(TensorType type) {
 
 struct Safetensors::State {
   std::filesystem::path path;
-  Map map;
+  MappedFile map;
   Metadata metadata;
   std::vector<Tensor> tensors;
   std::unordered_map<std::string_view, const Tensor*> by_name;
@@ -289,9 +256,11 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
   text.resize((text.size() + 7) / 8 * 8, ' ');  // the data begins aligned to 8 bytes
   const std::uint64_t length = text.size();
 
-  std::vector<std::span<const std::byte>> pieces{std::as_bytes(std::span(&length, 1)), std::as_bytes(std::span(text))};
-  for (const TensorToWrite& t : tensors) pieces.push_back(t.bytes);
-  write_file_durably(path, pieces);
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(&length, 1)));
+  file.write(text);
+  for (const TensorToWrite& t : tensors) file.write(t.bytes);
+  file.commit();
 }
 
 }  // namespace moleblend

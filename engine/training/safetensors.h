@@ -73,7 +73,7 @@ struct TensorToWrite {
 };
 
 /// Writes the tensors in the order given; the same arguments give the same bytes. Atomic and durable
-/// (write_file_durably). Throws Error; std::invalid_argument for a name twice or a length that doesn't fit the shape.
+/// (AtomicFile). Throws Error; std::invalid_argument for a name twice or a length that doesn't fit the shape.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
                        const Metadata& metadata);
 

@@ -10,9 +10,9 @@
 #include <numeric>
 #include <random>
 
-#include "engine/training/durable_file.h"
 #include "engine/training/safetensors.h"
 #include "io/support/error.h"
+#include "io/support/files.h"
 #include "tests/engine/temporary_folder.h"
 
 namespace moleblend {
@@ -92,7 +92,7 @@ TEST(Safetensors, SameTensorsSameBytes) {
   const TensorToWrite tensors[] = {tensor("b", TensorType::f32, {3}, f), tensor("a", TensorType::f32, {3}, f)};
   write_safetensors(folder.path() / "1", tensors, {{"format", "pt"}});
   write_safetensors(folder.path() / "2", tensors, {{"format", "pt"}});
-  EXPECT_EQ(read_text_file(folder.path() / "1"), read_text_file(folder.path() / "2"));
+  EXPECT_EQ(read_file(folder.path() / "1"), read_file(folder.path() / "2"));
 }
 
 TEST(Safetensors, RefusesHeadersThatLie) {
@@ -154,7 +154,7 @@ TEST(Safetensors, EveryTruncationAndEveryFlippedByteIsSafe) {
   const TensorToWrite tensors[] = {tensor("weight", TensorType::f32, {2, 2}, f),
                                    tensor("bias", TensorType::f32, {4}, f)};
   write_safetensors(folder.path() / "good", tensors, {{"format", "pt"}});
-  const std::string good = read_text_file(folder.path() / "good");
+  const std::string good = read_file(folder.path() / "good");
   const std::filesystem::path path = folder.path() / "bad";
   const auto accepts = [&](const std::string& bytes) {
     std::ofstream(path, std::ios::binary) << bytes;
