@@ -17,7 +17,7 @@ struct DatasetDescription {
   std::string program_version;
 };
 
-/// Checks every shard of the folder (header, tables, checksum), adds up totals and writes dataset.json atomically. The
+/// Checks every shard of the folder (header and tables), adds up totals and writes dataset.json atomically. The
 /// fingerprint depends on the schema, the label names and the shards' content alone: not on time, paths or the number
 /// of workers. Throws Error for a damaged shard or one with another number of labels.
 DatasetInfo write_dataset_json(const std::filesystem::path& folder, const DatasetDescription& description);
