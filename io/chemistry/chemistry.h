@@ -1,6 +1,7 @@
 #pragma once
-// Chemistry behind one interface: text of one record in, a Molecule out. Implemented on Open Babel (and RDKit) in a shared
-// library of its own, libmoleblend_chemistry.so, that is loaded when molecules are read: a training node needs neither.
+// Chemistry behind one interface: text of one record in, a Molecule out. Implemented on Open Babel (and RDKit) in a
+// shared library of its own, libmoleblend_chemistry.so, that is loaded when molecules are read: a training node needs
+// neither.
 //
 // Open Babel is not thread-safe, and some inputs crash it or never return: call this only inside a reader process
 // (io/prepare/reader_process.h), one record at a time.
@@ -25,17 +26,18 @@ enum class ConformerEngine { openbabel, rdkit };
 
 /// What to do about a molecule that comes without positions.
 struct ConformerOptions {
-  int count = 0;                                     // conformers to build; 0: none
+  int count = 0;                                        // conformers to build; 0: none
   ConformerEngine engine = ConformerEngine::openbabel;  // tried first
-  bool fallback = true;                              // then the other one, where it is built in
-  int force_field_steps = 50;                        // MMFF94 minimisation (UFF where MMFF94 has no parameters)
-  int attempts = 3;                                  // seeds tried an engine before giving up
-  bool required = false;                             // reject the molecule if none passes the checks; else keep it as 2D only
+  bool fallback = true;                                 // then the other one, where it is built in
+  int force_field_steps = 50;                           // MMFF94 minimisation (UFF where MMFF94 has no parameters)
+  int attempts = 3;                                     // seeds tried an engine before giving up
+  bool required = false;  // reject the molecule if none passes the checks; else keep it as 2D only
 };
 
 struct ReadOptions {
   bool keep_hydrogens = false;
-  bool use_positions = true;  // keep 3D positions that the record has
+  bool use_positions = true;       // keep 3D positions that the record has
+  std::uint32_t max_atoms = 4096;  // larger molecules are rejected: all pairs of atoms are computed with
   ConformerOptions conformers;
 };
 
@@ -43,7 +45,8 @@ struct ReadOptions {
 class MoleculeStream {
  public:
   virtual ~MoleculeStream() = default;
-  /// False at the end of the file. Throws Rejected for a record that is refused; the next call goes on with the one after it.
+  /// False at the end of the file. Throws Rejected for a record that is refused; the next call goes on with the one
+  /// after it.
   virtual bool next(Molecule& out) = 0;
 };
 
@@ -51,15 +54,16 @@ class Chemistry {
  public:
   virtual ~Chemistry() = default;
 
-  /// Reads one record. `format` is Open Babel's name (smi, sdf, mol2, xyz, pdb …); for smi the text is the SMILES, then optionally
-  /// white space and a name. `seed` decides everything random (conformers): the same text, options and seed give the same bytes in
-  /// every process. Fills all but source_file, source_record and labels; identifier is empty if the record has no name.
-  /// Throws Rejected with a reason that helps.
-  virtual Molecule read(std::string_view format, std::string_view text, const ReadOptions& options, std::uint64_t seed) = 0;
+  /// Reads one record. `format` is Open Babel's name (smi, sdf, mol2, xyz, pdb …); for smi the text is the SMILES, then
+  /// optionally white space and a name. `seed` decides everything random (conformers): the same text, options and seed
+  /// give the same bytes in every process. Fills all but source_file, source_record and labels; identifier is empty if
+  /// the record has no name. Throws Rejected with a reason that helps.
+  virtual Molecule read(std::string_view format, std::string_view text, const ReadOptions& options,
+                        std::uint64_t seed) = 0;
 
   /// Opens a whole file (gzip too) in any format that Open Babel reads. Throws Error if there is no such format.
-  virtual std::unique_ptr<MoleculeStream> open(const std::string& path, std::string_view format, const ReadOptions& options,
-                                               std::uint64_t seed) = 0;
+  virtual std::unique_ptr<MoleculeStream> open(const std::string& path, std::string_view format,
+                                               const ReadOptions& options, std::uint64_t seed) = 0;
 
   /// Whether Open Babel reads this format name or file ending.
   virtual bool knows_format(std::string_view format) = 0;

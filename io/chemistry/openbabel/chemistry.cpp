@@ -1,0 +1,106 @@
+// Chemistry on Open Babel: record → graph → features, positions from the record or from a conformer engine.
+
+#include <fmt/format.h>
+#include <openbabel/atom.h>
+#include <openbabel/babelconfig.h>
+#include <openbabel/math/vector3.h>
+#include <openbabel/obconversion.h>
+#include <openbabel/obutil.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "io/chemistry/factory.h"
+#include "io/chemistry/openbabel/record.h"
+#include "io/chemistry/openbabel/snapshot.h"
+#include "io/chemistry/rules/rules.h"
+
+namespace moleblend::chemistry {
+namespace {
+
+std::string written_smiles(OpenBabel::OBMol& mol) {
+  OpenBabel::OBConversion conversion;
+  conversion.SetOutFormat("smi");
+  conversion.AddOption("n", OpenBabel::OBConversion::OUTOPTIONS);  // no name behind it
+  auto smiles = conversion.WriteString(&mol, true);
+  smiles.resize(std::min(smiles.size(), smiles.find_first_of(" \t\r\n")));
+  return smiles;
+}
+
+void copy_positions(OpenBabel::OBMol& mol, const Snapshot& snapshot, Molecule& molecule) {
+  molecule.conformer_source = ConformerSource::file;
+  molecule.conformers = 1;
+  for (const unsigned source : snapshot.source) {
+    const auto* atom = mol.GetAtom(static_cast<int>(source));
+    for (const double x : {atom->GetX(), atom->GetY(), atom->GetZ()})
+      molecule.positions.push_back(static_cast<float>(x));
+  }
+}
+
+Molecule to_molecule(Record& record, const ReadOptions& options, std::uint64_t) {
+  if (options.keep_hydrogens) record.mol.AddHydrogens();
+  auto snapshot = take_snapshot(record, options.keep_hydrogens);
+  Molecule molecule;
+  molecule.identifier = record.name;
+  encode_features(snapshot.graph, molecule.atoms, molecule.bonds);
+  if (options.use_positions && has_positions(record.mol)) copy_positions(record.mol, snapshot, molecule);
+  molecule.smiles = record.smiles.empty() ? written_smiles(record.mol) : record.smiles;
+  return molecule;
+}
+
+/// Runs `read` so that only Rejected, Error and bad_alloc leave it: a toolkit's own exceptions mean that the record is
+/// bad.
+template <class Read>
+auto guarded(Read&& read) {
+  try {
+    return read();
+  } catch (const Rejected&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Rejected(fmt::format("Open Babel failed on it: {}", error.what()));
+  }
+}
+
+class OpenBabelChemistry : public Chemistry {
+ public:
+  OpenBabelChemistry() {
+    keep_log_in_memory();
+    // Its first call seeds rand() from the clock; after this one, srand() alone decides what Open Babel draws.
+    OpenBabel::vector3 direction;
+    direction.randomUnitVector();
+  }
+
+  Molecule read(std::string_view format, std::string_view text, const ReadOptions& options,
+                std::uint64_t seed) override {
+    return guarded([&] {
+      Record record;
+      parse_record(format, text, options, record);
+      return to_molecule(record, options, seed);
+    });
+  }
+
+  std::unique_ptr<MoleculeStream> open(const std::string&, std::string_view, const ReadOptions&,
+                                       std::uint64_t) override {
+    return nullptr;
+  }
+
+  bool knows_format(std::string_view format) override {
+    const auto* found = OpenBabel::OBConversion::FindFormat(std::string(format).c_str());
+    return found && !(const_cast<OpenBabel::OBFormat*>(found)->Flags() & NOTREADABLE);
+  }
+
+  bool has_engine(ConformerEngine engine) override { return engine == ConformerEngine::openbabel; }
+
+  std::string versions() override { return "Open Babel " + OpenBabel::OBReleaseVersion(); }
+};
+
+}  // namespace
+}  // namespace moleblend::chemistry
+
+extern "C" moleblend::Chemistry* moleblend_make_chemistry(const char* program_version) {
+  if (std::strcmp(program_version, MOLEBLEND_VERSION) != 0) return nullptr;
+  return new moleblend::chemistry::OpenBabelChemistry;
+}

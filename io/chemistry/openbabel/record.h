@@ -1,0 +1,37 @@
+#pragma once
+// Text of one record → Open Babel's molecule, with a reason a chemist understands where that fails.
+
+#include <openbabel/mol.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "io/chemistry/chemistry.h"
+
+namespace moleblend::chemistry {
+
+struct Record {
+  OpenBabel::OBMol mol;
+  std::string name;    // empty if there is none
+  std::string smiles;  // as given; empty for other formats
+};
+
+/// Sends Open Babel's log to memory instead of standard error. Once a process, before the first call into Open Babel.
+void keep_log_in_memory();
+void clear_log();
+/// Rejects the molecule just read if the log holds a message that means its bonds are nonsense.
+void check_log();
+/// The cause of the last failure in one line, from Open Babel's log; empty if it gave none.
+std::string cause_from_log();
+
+/// Throws Rejected if the format is unknown, the text is no molecule, or the molecule can't be used (check_usable).
+void parse_record(std::string_view format, std::string_view text, const ReadOptions& options, Record& record);
+
+/// Throws Rejected for empty and huge molecules, queries and R groups, impossible coordinates.
+void check_usable(OpenBabel::OBMol& mol, const ReadOptions& options);
+
+/// Whether the record has three-dimensional positions (2D drawings and all-zero coordinates are none).
+bool has_positions(OpenBabel::OBMol& mol);
+
+}  // namespace moleblend::chemistry
