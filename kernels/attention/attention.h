@@ -3,8 +3,9 @@
 //
 //   out_i = Σ_j drop(softmax_j(scale · q_i · k_j + bias_ij)) v_j      for each head
 //
-// Probabilities are never stored: backward recomputes them from q, k and the bias. The softmax is taken in T, with the row's
-// maximum subtracted. Deterministic, and the same bits for every number of threads (a molecule is one thread's work).
+// Probabilities are never stored: backward recomputes them from q, k and the bias. The softmax is taken in T, with the
+// row's maximum subtracted. Deterministic, and the same bits for every number of threads (a molecule is one thread's
+// work).
 
 #include "kernels/common/cpu.h"
 #include "kernels/common/packed.h"

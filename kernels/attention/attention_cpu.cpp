@@ -1,0 +1,193 @@
+#include <algorithm>
+
+#include "kernels/attention/attention.h"
+#include "kernels/attention/probabilities.h"
+#include "kernels/attention/small_product.h"
+
+namespace moleblend {
+namespace {
+
+using namespace simd;
+
+/// Rows of scores worked on at a time: a molecule's all up to 64 tokens, then as many as keep a tile within the
+/// second-level cache. Multiples of 24 suit the 4-, 6- and 8-row blocks of small_product.
+std::int64_t tile_rows(std::int64_t tokens) {
+  return tokens <= 64 ? tokens : std::min(tokens, std::max<std::int64_t>(24, 4096 / tokens / 24 * 24));
+}
+
+/// Calls f(molecule, head) for this thread's share of all heads, cut by cost. A head costs its n² scores and, per
+/// token, about as much as 16 of them for reading and transposing.
+template <class F>
+void for_each_head(const Packed& packed, std::int64_t heads, int threads, int thread, F&& f) {
+  const auto start = [&](std::int64_t b) { return packed.token_pair_offset[b] + 16 * packed.token_offset(b); };
+  const std::int64_t total = heads * start(packed.molecules);
+  const std::int64_t begin = total * thread / threads, end = total * (thread + 1) / threads;
+  std::int64_t b = 0;
+  for (std::int64_t after = packed.molecules; b < after;) {  // the first molecule whose end lies past `begin`
+    const std::int64_t middle = (b + after) / 2;
+    if (heads * start(middle + 1) <= begin)
+      b = middle + 1;
+    else
+      after = middle;
+  }
+  for (; b < packed.molecules && heads * start(b) < end; ++b) {
+    const std::int64_t cost = start(b + 1) - start(b);
+    for (std::int64_t h = 0; h < heads; ++h) {
+      const std::int64_t at = heads * start(b) + h * cost;
+      if (at >= begin && at < end) f(b, h);
+    }
+  }
+}
+
+/// Scratch that the largest molecule needs: elements of a tile of scores, and of a head's transposed keys or values.
+struct ScratchSizes {
+  std::int64_t tile = 0, transposed = 0;
+  ScratchSizes(const Packed& packed, std::int64_t d) {
+    for (std::int64_t b = 0; b < packed.molecules; ++b) {
+      const std::int64_t n = packed.atoms_of(b) + 1;
+      tile = std::max(tile, piece(tile_rows(n) * padded(n)));
+      transposed = std::max(transposed, piece(d * padded(n)));
+    }
+  }
+};
+
+/// One head of one molecule: where its rows lie, and its tiles of probabilities.
+template <class T>
+struct Head {
+  const AttentionInput<T>& in;
+  std::int64_t b, h;
+  std::int64_t n = in.packed.atoms_of(b) + 1;
+  std::int64_t token = in.packed.token_offset(b);
+  std::int64_t d = in.width / in.heads;
+  std::int64_t ld = 3 * in.width;
+  std::int64_t stride = padded(n);
+  std::int64_t block = in.heads * in.packed.token_pair_offset[b] + h * n * n;  // of the bias
+  const T* q = in.qkv + token * ld + h * d;
+  const T* k = q + in.width;
+  const T* v = k + in.width;
+
+  /// Probabilities of rows [first, first + rows) into `p`, and times dropout into `dropped` (which may be `p`);
+  /// `factor` is room for the dropout factors. Neither of the latter is touched without dropout.
+  void probabilities(std::int64_t first, std::int64_t rows, const T* k_transposed, T* factor, T* p, T* dropped) const {
+    small_product(rows, stride, d, {q + first * ld, ld, 1}, k_transposed, stride, p, stride);
+    const bool drop = in.dropout.active();
+    if (drop) {
+      dropout_factors(in.molecule_key[b], Draw::attention_dropout, in.layer,
+                      static_cast<std::uint64_t>((h * n + first) * stride), rows * stride, in.dropout, factor);
+    }
+    softmax_rows<T>({rows, n, stride, in.scale, in.bias ? in.bias + block + first * n : nullptr, n,
+                     in.bias + in.heads * in.packed.token_pairs(), p, drop ? factor : nullptr, dropped});
+  }
+};
+
+template <class T>
+struct ScoreGradientRows {
+  std::int64_t rows, columns, stride;
+  T scale;
+  const T* p;       // [rows, stride]
+  const T* factor;  // [rows, stride], or null
+  T* dp;            // [rows, stride] in: gradient of the dropped probabilities; out: gradient of q · k
+  T* dbias;         // [rows, columns], dense; added to; or null
+};
+
+/// With p the probabilities and dp their gradient: ds = p (dp − Σ p dp).
+template <int V, class T>
+void score_gradient_rows(const ScoreGradientRows<T>& a, std::int64_t vectors) {
+  constexpr int w = kLanes<T>;
+  for (std::int64_t i = 0; i < a.rows; ++i) {
+    const T* p = a.p + i * a.stride;
+    T* dp = a.dp + i * a.stride;
+    Vector<T> product{};
+    for_each_vector<V>(vectors, [&](auto v) {
+      Vector<T> g = load(dp + v * w);
+      if (a.factor) g *= load(a.factor + i * a.stride + v * w);
+      store(dp + v * w, g);
+      product += g * load(p + v * w);
+    });
+    product = sum_over_lanes<T>(product);
+    for_each_vector<V>(vectors, [&](auto v) {
+      const Vector<T> ds = load(p + v * w) * (load(dp + v * w) - product);
+      store(dp + v * w, ds * a.scale);
+      if (!a.dbias) return;
+      T* sum = a.dbias + i * a.columns + v * w;
+      if (i * a.columns + (v + 1) * w <= a.rows * a.columns) {
+        // Lanes past the row add zeros to the next rows, which belong to the same head and so to this thread.
+        store(sum, load(sum) + ds);
+      } else {
+        for (std::int64_t j = 0; j < a.columns - v * w; ++j) sum[j] += ds[j];
+      }
+    });
+  }
+}
+
+}  // namespace
+
+template <class T>
+void attention_forward(Cpu& cpu, const AttentionForward<T>& a) {
+  const AttentionInput<T>& in = a.in;
+  const std::int64_t d = in.width / in.heads;
+  const auto [tile, transposed] = ScratchSizes(in.packed, d);
+  cpu.parallel([&, tile = tile, transposed = transposed](int thread) {
+    T* k_transposed = cpu.scratch<T>(thread, static_cast<std::size_t>(transposed + 2 * tile));
+    T* p = k_transposed + transposed;
+    T* factor = p + tile;
+    for_each_head(in.packed, in.heads, cpu.threads(), thread, [&](std::int64_t b, std::int64_t h) {
+      const Head<T> head{in, b, h};
+      transpose_padded(head.n, d, head.k, head.ld, k_transposed);
+      const std::int64_t step = tile_rows(head.n);
+      for (std::int64_t i = 0; i < head.n; i += step) {
+        const std::int64_t rows = std::min(step, head.n - i);
+        head.probabilities(i, rows, k_transposed, factor, p, p);
+        small_product(rows, d, head.n, {p, head.stride, 1}, head.v, head.ld,
+                      a.out + (head.token + i) * in.width + h * d, in.width);
+      }
+    });
+  });
+}
+
+template <class T>
+void attention_backward(Cpu& cpu, const AttentionBackward<T>& a) {
+  const AttentionInput<T>& in = a.in;
+  const std::int64_t d = in.width / in.heads;
+  const auto [tile, transposed] = ScratchSizes(in.packed, d);
+  cpu.parallel([&, tile = tile, transposed = transposed](int thread) {
+    T* k_transposed = cpu.scratch<T>(thread, static_cast<std::size_t>(2 * transposed + 4 * tile));
+    T* v_transposed = k_transposed + transposed;
+    T* p = v_transposed + transposed;
+    T* factor = p + tile;
+    T* dp = factor + tile;
+    T* with_dropout = in.dropout.active() ? dp + tile : p;
+    for_each_head(in.packed, in.heads, cpu.threads(), thread, [&](std::int64_t b, std::int64_t h) {
+      const Head<T> head{in, b, h};
+      const std::int64_t n = head.n, ld = head.ld, stride = head.stride;
+      transpose_padded(n, d, head.k, ld, k_transposed);
+      transpose_padded(n, d, head.v, ld, v_transposed);
+      T* dq = a.dqkv + (head.q - in.qkv);
+      T* dk = dq + in.width;
+      T* dv = dk + in.width;
+      const std::int64_t step = tile_rows(n);
+      for (std::int64_t i = 0; i < n; i += step) {
+        const std::int64_t rows = std::min(step, n - i);
+        const T* dout = a.dout + (head.token + i) * in.width + h * d;
+        head.probabilities(i, rows, k_transposed, factor, p, with_dropout);
+        small_product(n, d, rows, {with_dropout, 1, stride}, dout, in.width, dv, ld, i > 0);
+        small_product(rows, stride, d, {dout, in.width, 1}, v_transposed, stride, dp, stride);
+        const ScoreGradientRows<T> gradient{rows,   n,
+                                            stride, in.scale,
+                                            p,      in.dropout.active() ? factor : nullptr,
+                                            dp,     a.dbias ? a.dbias + head.block + i * n : nullptr};
+        with_vector_count<T>(n,
+                             [&](auto count, std::int64_t vectors) { score_gradient_rows<count>(gradient, vectors); });
+        small_product(rows, d, n, {dp, stride, 1}, head.k, ld, dq + i * ld, ld);
+        small_product(n, d, rows, {dp, 1, stride}, head.q + i * ld, ld, dk, ld, i > 0);
+      }
+    });
+  });
+}
+
+template void attention_forward(Cpu&, const AttentionForward<float>&);
+template void attention_forward(Cpu&, const AttentionForward<double>&);
+template void attention_backward(Cpu&, const AttentionBackward<float>&);
+template void attention_backward(Cpu&, const AttentionBackward<double>&);
+
+}  // namespace moleblend

@@ -1,0 +1,104 @@
+#pragma once
+// Products of the small matrices of one head or one molecule (tens of rows, 16 to 64 columns), called inside one
+// thread's work. At these sizes a matrix library spends its time on packing and dispatch; here the operands are read
+// where they lie.
+
+#include <algorithm>
+
+#include "kernels/attention/simd.h"
+
+namespace moleblend::simd {
+
+/// Element (i, p) of the left operand lies at data[i · row + p · column]: plain, transposed, or a head's columns of a
+/// wider matrix.
+template <class T>
+struct LeftOperand {
+  const T* data;
+  std::int64_t row, column;
+};
+
+/// A tile of R rows and V vectors of columns, held in registers over the whole sum.
+template <int R, int V, class T>
+inline void product_tile(std::int64_t k, const LeftOperand<T>& a, const T* b, std::int64_t ldb, T* c, std::int64_t ldc,
+                         bool add) {
+  Vector<T> sum[R][V];
+  for (int i = 0; i < R; ++i)
+    for (int v = 0; v < V; ++v) sum[i][v] = add ? load(c + i * ldc + v * kLanes<T>) : Vector<T>{};
+  const T* left = a.data;
+  for (std::int64_t p = 0; p < k; ++p, left += a.column, b += ldb) {
+    Vector<T> right[V];
+    for (int v = 0; v < V; ++v) right[v] = load(b + v * kLanes<T>);
+    for (int i = 0; i < R; ++i)
+      for (int v = 0; v < V; ++v) sum[i][v] += left[i * a.row] * right[v];
+  }
+  for (int i = 0; i < R; ++i)
+    for (int v = 0; v < V; ++v) store(c + i * ldc + v * kLanes<T>, sum[i][v]);
+}
+
+/// All rows of V vectors of columns.
+template <int V, class T>
+inline void product_panel(std::int64_t m, std::int64_t k, LeftOperand<T> a, const T* b, std::int64_t ldb, T* c,
+                          std::int64_t ldc, bool add) {
+  constexpr int kRows = V == 1 ? 8 : V == 2 ? 6 : 4;  // as many sums as 16 registers hold beside the operands
+  while (m >= kRows) {
+    product_tile<kRows, V>(k, a, b, ldb, c, ldc, add);
+    a.data += kRows * a.row;
+    c += kRows * ldc;
+    m -= kRows;
+  }
+  switch (m) {
+    case 7:
+      return product_tile<std::min(7, kRows), V>(k, a, b, ldb, c, ldc, add);
+    case 6:
+      return product_tile<std::min(6, kRows), V>(k, a, b, ldb, c, ldc, add);
+    case 5:
+      return product_tile<std::min(5, kRows), V>(k, a, b, ldb, c, ldc, add);
+    case 4:
+      return product_tile<std::min(4, kRows), V>(k, a, b, ldb, c, ldc, add);
+    case 3:
+      return product_tile<3, V>(k, a, b, ldb, c, ldc, add);
+    case 2:
+      return product_tile<2, V>(k, a, b, ldb, c, ldc, add);
+    case 1:
+      return product_tile<1, V>(k, a, b, ldb, c, ldc, add);
+    default:
+      return;
+  }
+}
+
+/// C [m, n] = A [m, k] · B [k, n], or added to C; B and C row-major with leading dimensions. Each element's sum runs
+/// over k in order, so that it does not depend on m or n.
+template <class T>
+inline void small_product(std::int64_t m, std::int64_t n, std::int64_t k, const LeftOperand<T>& a, const T* b,
+                          std::int64_t ldb, T* c, std::int64_t ldc, bool add = false) {
+  constexpr std::int64_t w = kLanes<T>;
+  std::int64_t j = 0;
+  while (n - j >= w) {
+    // Four vectors are two panels of two, not three and one: a lone vector leaves half of the multiply-adds idle.
+    const std::int64_t left = (n - j) / w;
+    const std::int64_t take = left == 4 || left == 2 ? 2 : std::min<std::int64_t>(left, 3);
+    if (take == 3) product_panel<3>(m, k, a, b + j, ldb, c + j, ldc, add);
+    if (take == 2) product_panel<2>(m, k, a, b + j, ldb, c + j, ldc, add);
+    if (take == 1) product_panel<1>(m, k, a, b + j, ldb, c + j, ldc, add);
+    j += take * w;
+  }
+  if (j == n) return;
+  for (std::int64_t i = 0; i < m; ++i)
+    for (std::int64_t column = j; column < n; ++column) {
+      T sum = add ? c[i * ldc + column] : T(0);
+      for (std::int64_t p = 0; p < k; ++p) sum += a.data[i * a.row + p * a.column] * b[p * ldb + column];
+      c[i * ldc + column] = sum;
+    }
+}
+
+/// to [columns, padded(rows)] = fromᵀ, from [rows, columns]; the columns of padding are zero.
+template <class T>
+inline void transpose_padded(std::int64_t rows, std::int64_t columns, const T* from, std::int64_t ld, T* to) {
+  const std::int64_t stride = padded(rows);
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < columns; ++c) to[c * stride + r] = from[r * ld + c];
+  for (std::int64_t r = rows; r < stride; ++r)
+    for (std::int64_t c = 0; c < columns; ++c) to[c * stride + r] = T(0);
+}
+
+}  // namespace moleblend::simd
