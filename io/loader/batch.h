@@ -15,10 +15,10 @@ struct Batch {
   // Offsets, B + 1 entries each (see Packed).
   std::vector<std::int64_t> atom_offset{0}, pair_offset{0}, token_pair_offset{0};
   // Per molecule.
-  std::vector<std::uint64_t> index;        // [B] its place in the data set
-  std::vector<std::uint64_t> key;          // [B] of the random draws: molecule_key(seed, epoch, index)
-  std::vector<std::uint8_t> has_positions; // [B]
-  std::vector<double> labels;              // [B, label_count], NaN = missing
+  std::vector<std::uint64_t> index;         // [B] its place in the data set
+  std::vector<std::uint64_t> key;           // [B] of the random draws: molecule_key(seed, epoch, index)
+  std::vector<std::uint8_t> has_positions;  // [B]
+  std::vector<double> labels;               // [B, label_count], NaN = missing
   std::int64_t label_count = 0;
   // Per atom.
   std::vector<std::uint16_t> atom_codes;     // [N, 9]
@@ -26,14 +26,12 @@ struct Batch {
   std::vector<float> positions;              // [N, 3] ångström; zeros where the molecule has none
   std::vector<std::uint8_t> position_known;  // [N]
   // Per ordered pair.
-  std::vector<std::uint16_t> spd;   // [P]
-  std::vector<std::uint8_t> path;   // [P, 5]
+  std::vector<std::uint16_t> spd;  // [P]
+  std::vector<std::uint8_t> path;  // [P, 5]
 
   std::int64_t molecules() const { return static_cast<std::int64_t>(index.size()); }
   std::int64_t atoms() const { return atom_offset.back(); }
-  Packed packed() const {
-    return {molecules(), atom_offset.data(), pair_offset.data(), token_pair_offset.data()};
-  }
+  Packed packed() const { return {molecules(), atom_offset.data(), pair_offset.data(), token_pair_offset.data()}; }
 
   /// Empties the batch and keeps its memory.
   void clear();

@@ -16,12 +16,13 @@ using Subset = std::vector<std::uint64_t>;
 
 struct LoaderOptions {
   std::uint64_t seed = 1;
-  std::int64_t batch_size = 32;         // molecules a step (the global batch)
-  std::int64_t micro_batch_atoms = 0;   // cut a step into micro-batches of at most so many atoms (a larger molecule stands alone); 0: one
-  std::int64_t micro_batches = 1;       // at least so many micro-batches (gradient accumulation)
-  int threads = 1;                      // >= 1 loader threads
-  int prefetch = 4;                     // steps kept ready
-  bool shuffle = true;                  // by a keyed permutation of each epoch; else in order
+  std::int64_t batch_size = 32;  // molecules a step (the global batch)
+  std::int64_t micro_batch_atoms =
+      0;  // cut a step into micro-batches of at most so many atoms (a larger molecule stands alone); 0: one
+  std::int64_t micro_batches = 1;  // at least so many micro-batches (gradient accumulation)
+  int threads = 1;                 // >= 1 loader threads
+  int prefetch = 4;                // steps kept ready
+  bool shuffle = true;             // by a keyed permutation of each epoch; else in order
   bool use_positions = true;
   bool random_conformer = true;  // draw one of the k conformers each epoch; else always the first
 };
@@ -32,14 +33,15 @@ struct LoadedStep {
   std::vector<Batch> micro_batches;
 };
 
-/// Delivers steps in order, from `first_step` on. Which molecules are in a step, their keys and conformers are functions of
-/// (options, subset, step) alone: any step is reached in O(1), whatever the number of threads.
-/// Sample p = step · batch_size + k is molecule permute(p mod n) of epoch p / n; an unfinished batch is never dropped.
+/// Delivers steps in order, from `first_step` on. Which molecules are in a step, their keys and conformers are
+/// functions of (options, subset, step) alone: any step is reached in O(1), whatever the number of threads. Sample p =
+/// step · batch_size + k is molecule permute(p mod n) of epoch p / n; an unfinished batch is never dropped.
 class Loader {
  public:
   Loader(const Dataset& dataset, Subset subset, LoaderOptions options, std::int64_t first_step, std::int64_t end_step);
   ~Loader();
-  /// The next step; its memory goes back with recycle(). Blocks until ready; throws what a loader thread met. Null after the last.
+  /// The next step; its memory goes back with recycle(). Blocks until ready; throws what a loader thread met. Null
+  /// after the last.
   std::unique_ptr<LoadedStep> next();
   void recycle(std::unique_ptr<LoadedStep> step);
 
@@ -59,7 +61,8 @@ class Permutation {
   int half_bits_;
 };
 
-/// Molecules of the validation part: those whose hash of (seed, index) falls into the fraction; the rest train. Independent of order.
+/// Molecules of the validation part: those whose hash of (seed, index) falls into the fraction; the rest train.
+/// Independent of order.
 struct Split {
   Subset train, valid;
 };

@@ -1,0 +1,174 @@
+#include "io/loader/loader.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "io/loader/step_plan.h"
+#include "io/support/error.h"
+#include "kernels/random/philox.h"
+
+namespace moleblend {
+namespace {
+
+void check(const Dataset& dataset, const Subset& subset, const LoaderOptions& options, std::int64_t first_step,
+           std::int64_t end_step) {
+  if (options.batch_size < 1 || options.micro_batches < 1 || options.threads < 1 || options.prefetch < 1 ||
+      options.micro_batch_atoms < 0)
+    throw UsageError("batch size, micro-batches, loader threads and prefetch are numbers from 1; correct the settings");
+  if (first_step < 0) throw UsageError("step {} is impossible; steps count from 0", first_step);
+  if (subset.empty() && first_step < end_step)
+    throw Error("there are no molecules to draw batches from; check the data set and its split");
+  for (const std::uint64_t index : subset) {
+    if (index >= dataset.size())
+      throw Error("the split names molecule {} of a data set with {}; make the split for this data set", index,
+                  dataset.size());
+  }
+}
+
+}  // namespace
+
+// Each thread claims the next step that nobody builds yet, at most `window` steps ahead of the consumer, and builds the
+// whole of it; finished steps wait in `ready` until the consumer reaches them. So the order in which threads run is
+// never seen outside.
+struct Loader::State {
+  State(const Dataset& dataset_, Subset subset_, LoaderOptions options_, std::int64_t first_step, std::int64_t end_step)
+      : dataset(dataset_),
+        subset(std::move(subset_)),
+        options(options_),
+        window(std::max(options_.prefetch, options_.threads)),
+        to_deliver(first_step),
+        to_build(first_step),
+        end(end_step),
+        ready(static_cast<std::size_t>(window)) {}
+
+  struct Finished {
+    std::unique_ptr<LoadedStep> step;
+    std::exception_ptr error;
+    bool empty() const { return !step && !error; }
+  };
+  Finished& place_of(std::int64_t step) { return ready[static_cast<std::size_t>(step % window)]; }
+  /// What a thread reuses from molecule to molecule and from step to step.
+  struct Workspace {
+    Molecule molecule;
+    RelationScratch scratch;
+    StepPlan plan;
+  };
+
+  void work(std::stop_token stop);
+  void build(LoadedStep& step, Workspace& workspace);
+  void fit(std::vector<Batch>& batches, std::size_t count);
+
+  const Dataset& dataset;
+  const Subset subset;
+  const LoaderOptions options;
+  const std::int64_t window;
+
+  std::mutex mutex;
+  std::condition_variable_any changed;
+  std::int64_t to_deliver, to_build;
+  const std::int64_t end;
+  std::vector<Finished> ready;  // of step s at s mod window: free again before step s + window may be built
+  std::vector<std::unique_ptr<LoadedStep>> free_steps;
+  std::vector<Batch> free_batches;  // of steps that needed fewer than the one before in the same memory
+
+  std::vector<std::jthread> threads;  // last: they end before what they use
+};
+
+/// Gives a step `count` empty batches, from memory used before where there is some.
+void Loader::State::fit(std::vector<Batch>& batches, std::size_t count) {
+  const std::lock_guard lock(mutex);
+  for (; batches.size() > count; batches.pop_back()) free_batches.push_back(std::move(batches.back()));
+  while (batches.size() < count) {
+    if (free_batches.empty()) {
+      batches.emplace_back();
+    } else {
+      batches.push_back(std::move(free_batches.back()));
+      free_batches.pop_back();
+    }
+  }
+  for (Batch& batch : batches) batch.clear();
+}
+
+void Loader::State::build(LoadedStep& step, Workspace& workspace) {
+  StepPlan& plan = workspace.plan;
+  plan_samples(dataset, subset, options, step.step, plan);
+  plan_cuts(options, plan);
+  fit(step.micro_batches, plan.cuts.size() - 1);
+  for (std::size_t m = 0; m < step.micro_batches.size(); ++m) {
+    for (std::size_t k = plan.cuts[m]; k < plan.cuts[m + 1]; ++k) {
+      const Sample& sample = plan.samples[k];
+      dataset.read(sample.index, workspace.molecule);
+      std::int64_t conformer = options.use_positions ? 0 : -1;
+      if (options.use_positions && options.random_conformer)
+        conformer = philox(sample.key, 0, Draw::conformer, 0).word[0];
+      step.micro_batches[m].add(workspace.molecule, sample.index, sample.key, conformer, workspace.scratch);
+    }
+  }
+}
+
+void Loader::State::work(std::stop_token stop) {
+  Workspace workspace;
+  for (;;) {
+    std::unique_ptr<LoadedStep> step;
+    std::int64_t number = 0;
+    {
+      std::unique_lock lock(mutex);
+      if (!changed.wait(lock, stop, [&] { return to_build >= end || to_build < to_deliver + window; }) ||
+          to_build >= end)
+        return;
+      number = to_build++;
+      if (!free_steps.empty()) {
+        step = std::move(free_steps.back());
+        free_steps.pop_back();
+      }
+    }
+    Finished finished;
+    try {
+      if (!step) step = std::make_unique<LoadedStep>();
+      step->step = number;
+      build(*step, workspace);
+      finished.step = std::move(step);
+    } catch (...) {
+      finished.error = std::current_exception();
+    }
+    const std::lock_guard lock(mutex);
+    place_of(number) = std::move(finished);
+    changed.notify_all();
+  }
+}
+
+Loader::Loader(const Dataset& dataset, Subset subset, LoaderOptions options, std::int64_t first_step,
+               std::int64_t end_step) {
+  check(dataset, subset, options, first_step, end_step);
+  state_ = std::make_unique<State>(dataset, std::move(subset), options, first_step, end_step);
+  for (int t = 0; t < options.threads; ++t)
+    state_->threads.emplace_back([state = state_.get()](std::stop_token stop) { state->work(std::move(stop)); });
+}
+
+Loader::~Loader() = default;
+
+std::unique_ptr<LoadedStep> Loader::next() {
+  State& s = *state_;
+  std::unique_lock lock(s.mutex);
+  if (s.to_deliver >= s.end) return nullptr;
+  State::Finished& place = s.place_of(s.to_deliver);
+  s.changed.wait(lock, [&] { return !place.empty(); });
+  // A step that failed stays: asked again, it fails again.
+  if (place.error) std::rethrow_exception(place.error);
+  std::unique_ptr<LoadedStep> step = std::move(place.step);
+  ++s.to_deliver;
+  s.changed.notify_all();
+  return step;
+}
+
+void Loader::recycle(std::unique_ptr<LoadedStep> step) {
+  if (!step) return;
+  const std::lock_guard lock(state_->mutex);
+  state_->free_steps.push_back(std::move(step));
+}
+
+}  // namespace moleblend
