@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "engine/training/safetensors.h"
 #include "engine/training/settings.h"
 #include "io/support/checksum.h"
@@ -74,7 +76,8 @@ Json describe_file(const fs::path& path) {
 
 /// The state's own checksum is over its text without that line.
 std::uint32_t checksum_of(const Json& state) {
-  return crc32(std::as_bytes(std::span(state.dump())));
+  const std::string text = state.dump();
+  return crc32(std::as_bytes(std::span(text)));
 }
 
 }  // namespace

@@ -1,0 +1,208 @@
+#include "engine/training/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <vector>
+
+#include "engine/evaluation/fixed_batches.h"
+#include "engine/evaluation/scores.h"
+#include "engine/training/checkpoint_store.h"
+#include "engine/training/run_log.h"
+#include "engine/training/stop_signal.h"
+#include "io/support/error.h"
+#include "io/support/files.h"
+#include "io/support/progress.h"
+
+namespace moleblend {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+/// What one update did.
+struct Update {
+  PretrainResult result;
+  double learning_rate = 0, gradient_norm = 0;
+  std::int64_t molecules = 0, tokens = 0;
+};
+
+/// Work and time of the steps between two lines of the log.
+struct Pace {
+  std::int64_t molecules = 0;
+  double seconds = 0;
+  void add(std::int64_t m, double s) { molecules += m, seconds += s; }
+};
+
+class Trainer {
+ public:
+  explicit Trainer(const PretrainTask& task)
+      : task_(task),
+        settings_(task.settings),
+        log_(task.run / "metrics.jsonl", task.first_step),
+        store_(task.run / "checkpoints", {settings_.keep_last, settings_.keep_every}),
+        best_(task.best) {
+    store_.clean();
+    if (settings_.valid_every > 0) pack_validation();
+  }
+
+  PretrainOutcome run() {
+    const std::int64_t steps = settings_.schedule.steps;
+    const std::int64_t end = std::min(steps, task_.stop_at.value_or(steps));
+    const StopSignal stop;
+    Loader loader(task_.data, task_.split.train, settings_.loader, task_.first_step, end);
+    Progress progress("pretrain", static_cast<std::uint64_t>(steps), "steps",
+                      {.quiet = task_.quiet, .start = static_cast<std::uint64_t>(task_.first_step)});
+    std::int64_t step = task_.first_step;
+    double loss = 0;
+    for (;;) {
+      const Clock::time_point begin = Clock::now();
+      auto batch = loader.next();
+      if (!batch) break;
+      const Update update = train(*batch);
+      loader.recycle(std::move(batch));
+      since_log_.add(update.molecules, std::chrono::duration<double>(Clock::now() - begin).count());
+      ++step;
+      loss = update.result.total;
+      const bool ends = step == end || StopSignal::received() != 0;
+      if (step % settings_.log_every == 0 || step == steps) log_training(step, update);
+      const bool improved =
+          settings_.valid_every > 0 && (step % settings_.valid_every == 0 || step == steps) && validate(step, progress);
+      if (ends || improved || step % settings_.checkpoint_every == 0) checkpoint(step);
+      progress.update(static_cast<std::uint64_t>(step), describe(update));
+      if (ends) break;
+    }
+    progress.finish(fmt::format("loss {:.4g}", loss));
+    return {.step = step, .signal = step < end ? StopSignal::received() : 0, .best = best_, .last_loss = loss};
+  }
+
+ private:
+  Update train(const LoadedStep& batch) {
+    Update update;
+    TargetCounts counts;
+    for (const Batch& part : batch.micro_batches) {
+      counts += count_targets(part, settings_.objective);
+      update.molecules += part.molecules();
+      update.tokens += part.atoms() + part.molecules();
+    }
+    task_.model.zero_gradients();
+    for (const Batch& part : batch.micro_batches)
+      update.result += task_.model.pretrain(part, {.objective = &settings_.objective, .counts = counts});
+    if (!std::isfinite(update.result.total)) fail(batch, "loss");
+    update.learning_rate = settings_.schedule.rate(batch.step);
+    update.gradient_norm = task_.model.update(settings_.adam, update.learning_rate, batch.step + 1);
+    if (!std::isfinite(update.gradient_norm)) fail(batch, "gradient");
+    return update;
+  }
+
+  void log_training(std::int64_t step, const Update& u) {
+    const Scores s = scores(u.result, settings_.objective);
+    Json line = {{"step", step}, {"loss", u.result.total}};
+    put_if_known(line, "loss_spd", s.spd_loss);
+    put_if_known(line, "loss_edge", s.edge_loss);
+    put_if_known(line, "loss_3d", s.distance_loss);
+    put_if_known(line, "loss_denoise", s.denoise_loss);
+    line["lr"] = u.learning_rate;
+    line["grad_norm"] = u.gradient_norm;
+    line["molecules"] = u.molecules;
+    line["tokens"] = u.tokens;
+    // The only fields that differ from run to run: training alone (data, forward, backward, update) since the line
+    // before.
+    line["seconds"] = since_log_.seconds;
+    line["molecules_per_s"] = static_cast<double>(since_log_.molecules) / since_log_.seconds;
+    log_.write(line);
+    since_log_ = {};
+  }
+
+  void pack_validation() {
+    const Subset part =
+        sample(task_.split.valid, static_cast<std::uint64_t>(settings_.valid_molecules), settings_.loader.seed);
+    FixedBatches batches(task_.data, part, settings_.loader.seed);
+    for (Batch batch; batches.next(batch); batch = {}) {
+      validation_counts_ += count_targets(batch, settings_.objective);
+      validation_.push_back(std::move(batch));
+    }
+  }
+
+  /// Scores the fixed validation molecules; true if the loss is the lowest so far.
+  bool validate(std::int64_t step, Progress& progress) {
+    if (validation_.empty()) return false;
+    PretrainResult sum;
+    for (const Batch& batch : validation_)
+      sum += task_.model.pretrain(
+          batch,
+          {.objective = &settings_.objective, .counts = validation_counts_, .dropout = false, .gradients = false});
+    const Scores s = scores(sum, settings_.objective);
+    log_.write({{"step", step}, {"valid", to_json(s, settings_.model.target)}});
+    const bool improved = !best_ || s.total < best_->loss;
+    if (improved) best_ = BestValidation{step, s.total};
+    if (!task_.quiet) {
+      progress.interrupt();
+      fmt::print(stderr, "step {}: validation loss {:.4f}{}\n", step, s.total, improved ? ", the best so far" : "");
+    }
+    return improved;
+  }
+
+  void checkpoint(std::int64_t step) {
+    log_.sync();
+    store_.save(task_.model, {.step = step,
+                              .model = task_.model.config(),
+                              .settings = to_json(settings_),
+                              .dataset_fingerprint = task_.data.info().fingerprint,
+                              .program_version = task_.program_version,
+                              .precision = settings_.precision,
+                              .best = best_});
+  }
+
+  std::string describe(const Update& u) const {
+    const Scores s = scores(u.result, settings_.objective);
+    std::string text = fmt::format("loss {:.4f}", u.result.total);
+    const auto add = [&](const char* name, double value) {
+      if (!std::isnan(value)) text += fmt::format(" {} {:.3f}", name, value);
+    };
+    add("spd", s.spd_loss);
+    add("edge", s.edge_loss);
+    add("3d", s.distance_loss);
+    add("denoise", s.denoise_loss);
+    return text;
+  }
+
+  /// Ends the run over a number that is not finite. All identifiers of the step go into a file, the first ones into the
+  /// message.
+  [[noreturn]] void fail(const LoadedStep& batch, std::string_view what) {
+    constexpr std::size_t kNamed = 8;
+    std::vector<std::string> names;
+    Molecule molecule;
+    for (const Batch& part : batch.micro_batches)
+      for (const std::uint64_t index : part.index) {
+        task_.data.read(index, molecule);
+        names.push_back(molecule.identifier);
+      }
+    const std::filesystem::path list = task_.run / fmt::format("not-finite-step-{:08}.txt", batch.step + 1);
+    write_file(list, fmt::format("{}\n", fmt::join(names, "\n")));
+    const std::string first = fmt::format(
+        "{}",
+        fmt::join(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(std::min(kNamed, names.size())), ", "));
+    throw Error(
+        "the {} of step {} is not finite; its {} molecules are {}{} (all in {}); look at them with `moleblend "
+        "inspect`, or lower --lr or --clip",
+        what, batch.step + 1, names.size(), first, names.size() > kNamed ? ", …" : "", list.string());
+  }
+
+  const PretrainTask& task_;
+  const PretrainSettings& settings_;
+  RunLog log_;
+  CheckpointStore store_;
+  std::optional<BestValidation> best_;
+  Pace since_log_;
+  std::vector<Batch> validation_;
+  TargetCounts validation_counts_;
+};
+
+}  // namespace
+
+PretrainOutcome pretrain(const PretrainTask& task) {
+  return Trainer(task).run();
+}
+
+}  // namespace moleblend
