@@ -142,7 +142,7 @@ class Agreement {
   static constexpr std::array<const char*, 9> kAtomNames = {"atomic number", "chirality", "degree",
                                                             "charge",        "hydrogens", "radicals",
                                                             "hybridisation", "aromatic",  "in ring"};
-  static constexpr std::size_t kExamples = 4;
+  static constexpr std::size_t kExamples = 14;
   struct Feature {
     std::size_t equal = 0, total = 0;
     std::vector<std::string> examples;

@@ -1,5 +1,6 @@
 // OGB features against RDKit's, on thousands of real molecules where they are at hand and on a table in the clone.
 
+#include <algorithm>
 #include <filesystem>
 
 #include "io/chemistry/chemistry.h"
@@ -27,6 +28,11 @@ void expect_goals(const Agreement& agreement) {
 
 void compare_smiles(const std::vector<ExpectedMolecule>& molecules, Agreement& agreement) {
   for (const auto& expected : molecules) {
+    const auto is_dummy = [](const AtomCodes& atom) { return atom[0] == 118; };
+    if (std::any_of(expected.atoms.begin(), expected.atoms.end(), is_dummy)) {
+      EXPECT_THROW(chemistry().read("smi", expected.smiles, {}, 1), Rejected) << expected.smiles;
+      continue;
+    }
     try {
       agreement.compare(expected, chemistry().read("smi", expected.smiles, {}, 1), expected.smiles);
     } catch (const Rejected& reason) {

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <sstream>
 
+#include "io/chemistry/openbabel/molfile.h"
+
 namespace moleblend::chemistry {
 namespace {
 
@@ -64,6 +66,7 @@ void parse_record(std::string_view format, std::string_view text, const ReadOpti
   check_log();
   check_usable(record.mol, options);
   if (format != "smi") record.name = trimmed(record.mol.GetTitle());
+  if (is_molfile(format)) record.either_bonds = either_double_bonds(text);
 }
 
 void check_usable(OpenBabel::OBMol& mol, const ReadOptions& options) {

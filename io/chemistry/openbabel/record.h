@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "io/chemistry/chemistry.h"
 
@@ -15,6 +17,8 @@ struct Record {
   OpenBabel::OBMol mol;
   std::string name;    // empty if there is none
   std::string smiles;  // as given; empty for other formats
+  std::vector<std::pair<unsigned, unsigned>>
+      either_bonds;  // of a mol file: double bonds of unknown geometry, atoms from 1
 };
 
 /// Sends Open Babel's log to memory instead of standard error. Once a process, before the first call into Open Babel.

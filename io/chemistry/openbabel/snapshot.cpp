@@ -2,12 +2,15 @@
 
 #include <openbabel/atom.h>
 #include <openbabel/bond.h>
+#include <openbabel/math/vector3.h>
 #include <openbabel/obiter.h>
+#include <openbabel/ring.h>
 #include <openbabel/stereo/cistrans.h>
 #include <openbabel/stereo/stereo.h>
 #include <openbabel/stereo/tetrahedral.h>
 
 #include <algorithm>
+#include <cmath>
 #include <tuple>
 
 #include "io/chemistry/openbabel/smiles_rings.h"
@@ -36,6 +39,17 @@ bool folds(OBAtom& atom, OBStereoFacade* marks) {
   return !(marks && marks_double_bond(atom, neighbour, *marks));
 }
 
+/// RDKit reads handedness off an atom's first three bonds, hydrogens included, and leaves it open where they span less than
+/// 0.1 Å³, even if the fourth would settle it (epoxides in flat rings).
+bool first_bonds_are_flat(OBAtom& atom) {
+  constexpr double kFlat = 0.1;
+  std::vector<vector3> bonds;
+  FOR_NBORS_OF_ATOM(neighbour, &atom) {
+    if (bonds.size() < 3) bonds.push_back(neighbour->GetVector() - atom.GetVector());
+  }
+  return bonds.size() == 3 && !(std::abs(dot(bonds[0], cross(bonds[1], bonds[2]))) >= kFlat);
+}
+
 class SnapshotBuilder {
  public:
   SnapshotBuilder(Record& record, bool keep_hydrogens) : record_(record), mol_(record.mol), stereo_(&record.mol) {
@@ -43,6 +57,7 @@ class SnapshotBuilder {
     add_bonds();
     result_.graph.index_neighbours();
     FOR_ATOMS_OF_MOL(atom, mol_) add_centre(*atom);
+    add_rings();
     for (std::uint32_t i = 0; i < bonds_.size(); ++i) add_double_bond(*bonds_[i], i);
   }
 
@@ -79,6 +94,17 @@ class SnapshotBuilder {
                                      .aromatic = bond->IsAromatic(),
                                      .in_ring = bond->IsInRing()});
     }
+    mark_either_bonds();
+  }
+
+  void mark_either_bonds() {
+    for (const auto& [a, b] : record_.either_bonds) {
+      if (a > mol_.NumAtoms() || b > mol_.NumAtoms()) continue;
+      for (auto& bond : result_.graph.bonds) {
+        const bool same = std::minmax(bond.begin, bond.end) == std::minmax(index_[a], index_[b]);
+        if (same && bond.order == 2) bond.either = true;
+      }
+    }
   }
 
   /// Chirality codes refer to the order of an atom's bonds. RDKit has those of a SMILES in the order of the string,
@@ -92,7 +118,8 @@ class SnapshotBuilder {
                      [](const auto& a, const auto& b) { return a.number < b.number; });
     std::vector<std::pair<std::size_t, OBBond*>> keyed;
     for (OBBond* bond : bonds) {
-      const auto [low, high] = std::minmax(bond->GetBeginAtomIdx() - 1, bond->GetEndAtomIdx() - 1);
+      const auto begin = bond->GetBeginAtomIdx() - 1, end = bond->GetEndAtomIdx() - 1;
+      const auto low = std::min(begin, end), high = std::max(begin, end);
       const auto closure = std::find_if(closures.begin(), closures.end(),
                                         [&](const auto& c) { return c.opened == low && c.closed == high; });
       const auto number = static_cast<std::size_t>(closure - closures.begin());
@@ -112,11 +139,25 @@ class SnapshotBuilder {
     if (index_[atom.GetIdx()] == kNoAtom || !stereo_.HasTetrahedralStereo(atom.GetId())) return;
     const auto config = stereo_.GetTetrahedralStereo(atom.GetId())->GetConfig(OBStereo::Clockwise, OBStereo::ViewFrom);
     if (!config.specified || config.winding == OBStereo::UnknownWinding || config.refs.size() != 3) return;
+    if (mol_.GetDimension() == 3 && first_bonds_are_flat(atom)) return;
     const TetrahedralCentre centre{.centre = index_[atom.GetIdx()],
                                    .around = {graph_atom(config.from), graph_atom(config.refs[0]),
                                               graph_atom(config.refs[1]), graph_atom(config.refs[2])},
                                    .clockwise = true};
     if (std::count(centre.around.begin(), centre.around.end(), kNoAtom) <= 1) result_.graph.centres.push_back(centre);
+  }
+
+  /// Rings are wanted for one rule only, about nitrogen centres.
+  void add_rings() {
+    const auto& centres = result_.graph.centres;
+    if (std::none_of(centres.begin(), centres.end(),
+                     [&](auto& c) { return result_.graph.atoms[c.centre].atomic_number == 7; })) {
+      return;
+    }
+    for (const OBRing* ring : mol_.GetSSSR()) {
+      auto& atoms = result_.graph.rings.emplace_back();
+      for (const int atom : ring->_path) atoms.push_back(index_[static_cast<std::size_t>(atom)]);
+    }
   }
 
   /// A neighbour of `atom` in the graph other than `excluded`, with the id by which Open Babel's stereo data know it.

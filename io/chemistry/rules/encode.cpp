@@ -63,6 +63,9 @@ void encode_features(MolecularGraph& graph, std::vector<AtomCodes>& atoms, std::
   for (const auto& geometry : graph.double_bonds) {
     bonds[geometry.bond].stereo = static_cast<std::uint8_t>(bond_stereo(graph, geometry, ranks));
   }
+  for (std::size_t i = 0; i < bonds.size(); ++i) {
+    if (graph.bonds[i].either) bonds[i].stereo = static_cast<std::uint8_t>(BondStereo::any);
+  }
 }
 
 }  // namespace moleblend::chemistry

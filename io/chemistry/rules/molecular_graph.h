@@ -28,6 +28,7 @@ struct GraphBond {
   bool aromatic = false;
   bool in_ring = false;
   bool conjugated = false;  // set by assign_conjugation
+  bool either = false;      // a double bond that the record marks as "cis or trans, not known"
 };
 
 /// Looking from around[0], the other three run clockwise or not. At most one of the four is kNoAtom.
@@ -54,6 +55,8 @@ struct MolecularGraph {
   std::vector<GraphBond> bonds;  // in the order of the record; it decides what a chirality code refers to
   std::vector<TetrahedralCentre> centres;
   std::vector<DoubleBondGeometry> double_bonds;
+  std::vector<std::vector<std::uint32_t>>
+      rings;  // smallest set of smallest rings, atoms in order; filled for N centres only
 
   /// Builds the neighbour lists; call it once atoms and bonds are there.
   void index_neighbours();

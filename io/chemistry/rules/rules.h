@@ -39,7 +39,7 @@ void remove_impossible_stereo(MolecularGraph& graph, const std::vector<int>& ran
 /// graph.
 std::uint8_t chirality_code(const MolecularGraph& graph, const TetrahedralCentre& centre);
 
-enum class BondStereo : std::uint8_t { none, z, e };  // in OGB's order
+enum class BondStereo : std::uint8_t { none, z, e, cis, trans, any };  // in OGB's order
 
 /// Z or E by the higher-ranked neighbours of each end; none if an end has two of equal rank.
 BondStereo bond_stereo(const MolecularGraph& graph, const DoubleBondGeometry& geometry, const std::vector<int>& ranks);

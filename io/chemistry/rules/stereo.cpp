@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "io/chemistry/rules/rules.h"
 
@@ -20,6 +22,76 @@ std::uint32_t senior_neighbour(const MolecularGraph& graph, const std::vector<in
     }
   }
   return tie ? kNoAtom : best;
+}
+
+/// Whether the ends of a bond are joined by another path that makes a ring of at most `size` atoms.
+bool in_ring_of_at_most(const MolecularGraph& graph, std::uint32_t bond, int size) {
+  std::vector<std::uint32_t> reached = {graph.bonds[bond].begin}, frontier = reached;
+  for (int atoms = 1; atoms < size && !frontier.empty(); ++atoms) {
+    std::vector<std::uint32_t> next;
+    for (const auto atom : frontier) {
+      for (const auto& neighbour : graph.neighbours(atom)) {
+        if (neighbour.bond == bond) continue;
+        if (neighbour.atom == graph.bonds[bond].end) return true;
+        if (std::find(reached.begin(), reached.end(), neighbour.atom) != reached.end()) continue;
+        reached.push_back(neighbour.atom);
+        next.push_back(neighbour.atom);
+      }
+    }
+    frontier = std::move(next);
+  }
+  return false;
+}
+
+/// Whether an atom has three ring bonds and belongs to two rings that share at least two bonds: a bridge, not a mere fusion.
+bool is_bridgehead(const MolecularGraph& graph, std::uint32_t atom) {
+  const auto around = graph.neighbours(atom);
+  if (std::count_if(around.begin(), around.end(), [&](auto& n) { return graph.bonds[n.bond].in_ring; }) < 3)
+    return false;
+  using Edges = std::set<std::pair<std::uint32_t, std::uint32_t>>;
+  std::vector<Edges> rings;
+  for (const auto& ring : graph.rings) {
+    if (std::find(ring.begin(), ring.end(), atom) == ring.end()) continue;
+    auto& edges = rings.emplace_back();
+    for (std::size_t i = 0; i < ring.size(); ++i) edges.insert(std::minmax(ring[i], ring[(i + 1) % ring.size()]));
+  }
+  for (std::size_t i = 0; i < rings.size(); ++i) {
+    for (std::size_t j = i + 1; j < rings.size(); ++j) {
+      const auto shared =
+          std::count_if(rings[i].begin(), rings[i].end(), [&](auto& edge) { return rings[j].contains(edge); });
+      if (shared >= 2) return true;
+    }
+  }
+  return false;
+}
+
+/// A three-coordinate nitrogen turns inside out unless a three-membered ring or a bridge holds it.
+bool holds_nitrogen(const MolecularGraph& graph, std::uint32_t atom) {
+  const auto around = graph.neighbours(atom);
+  return is_bridgehead(graph, atom) ||
+         std::any_of(around.begin(), around.end(), [&](auto& n) { return in_ring_of_at_most(graph, n.bond, 3); });
+}
+
+/// Whether an atom can be a tetrahedral stereocentre, whatever its neighbours are.
+bool can_be_centre(const MolecularGraph& graph, std::uint32_t atom) {
+  const auto& a = graph.atoms[atom];
+  const int degree = graph.degree(atom);
+  if (graph.total_degree(atom) > 4 || degree < 3 || a.hydrogens > 1) return false;
+  if (degree == 4) return true;
+  switch (a.atomic_number) {
+    case 15:
+    case 33:
+      return true;  // phosphines and arsines hold their shape
+    case 16:
+    case 34: {  // sulfoxides and sulfonium ions, and the like of selenium
+      const int valence = graph.valence(atom);
+      return a.hydrogens == 1 || valence == 4 || (valence == 3 && a.charge == 1);
+    }
+    case 7:
+      return a.hydrogens == 1 || holds_nitrogen(graph, atom);
+    default:
+      return a.hydrogens == 1;  // not a radical or a cation: planar
+  }
 }
 
 }  // namespace
@@ -59,7 +131,11 @@ BondStereo bond_stereo(const MolecularGraph& graph, const DoubleBondGeometry& ge
 }
 
 void remove_impossible_stereo(MolecularGraph& graph, const std::vector<int>& ranks) {
+  std::erase_if(graph.centres, [&](const TetrahedralCentre& centre) { return !can_be_centre(graph, centre.centre); });
   std::erase_if(graph.double_bonds, [&](const DoubleBondGeometry& geometry) {
+    // A ring of up to seven atoms leaves its double bonds no choice.
+    const auto& bond = graph.bonds[geometry.bond];
+    if (bond.in_ring && in_ring_of_at_most(graph, geometry.bond, 7)) return true;
     return bond_stereo(graph, geometry, ranks) == BondStereo::none;
   });
 }
