@@ -6,7 +6,9 @@
 
 namespace moleblend {
 
-void ScratchBlock::Free::operator()(void* p) const { std::free(p); }
+void ScratchBlock::Free::operator()(void* p) const {
+  std::free(p);
+}
 
 void* ScratchBlock::reserve(std::size_t bytes) {
   if (bytes > size_) {

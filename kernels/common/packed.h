@@ -40,8 +40,14 @@ inline constexpr int kBondTypes = 5, kBondStereos = 6, kBondCodes = kBondTypes *
 constexpr std::uint8_t bond_code(int type, int stereo, int conjugated) {
   return static_cast<std::uint8_t>(1 + (type * kBondStereos + stereo) * 2 + conjugated);
 }
-constexpr int bond_type(std::uint8_t code) { return (code - 1) / (2 * kBondStereos); }
-constexpr int bond_stereo(std::uint8_t code) { return (code - 1) / 2 % kBondStereos; }
-constexpr int bond_conjugated(std::uint8_t code) { return (code - 1) % 2; }
+constexpr int bond_type(std::uint8_t code) {
+  return (code - 1) / (2 * kBondStereos);
+}
+constexpr int bond_stereo(std::uint8_t code) {
+  return (code - 1) / 2 % kBondStereos;
+}
+constexpr int bond_conjugated(std::uint8_t code) {
+  return (code - 1) % 2;
+}
 
 }  // namespace moleblend
