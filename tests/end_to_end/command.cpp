@@ -1,0 +1,171 @@
+#include "tests/end_to_end/command.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <system_error>
+#include <thread>
+
+namespace moleblend::end_to_end {
+namespace {
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kPollInterval = std::chrono::milliseconds(5);
+
+/// The environment of this process, with exit status 99 for what the sanitizers find.
+std::vector<std::string> environment() {
+  std::vector<std::string> entries;
+  for (char** entry = environ; *entry != nullptr; ++entry) entries.emplace_back(*entry);
+  for (const std::string name : {"ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS"}) {
+    const char* given = std::getenv(name.c_str());
+    std::erase_if(entries, [&](const std::string& entry) { return entry.starts_with(name + "="); });
+    entries.push_back(name + "=" + (given ? std::string(given) + ":" : "") + "exitcode=99");
+  }
+  return entries;
+}
+
+std::vector<char*> pointers(std::vector<std::string>& texts) {
+  std::vector<char*> result;
+  for (std::string& text : texts) result.push_back(text.data());
+  result.push_back(nullptr);
+  return result;
+}
+
+/// Starts the program with its output going to the two files.
+pid_t start(const std::vector<std::string>& arguments, const fs::path& out, const fs::path& err) {
+  std::vector<std::string> words{MOLEBLEND_BINARY_DIR "/moleblend"};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<std::string> variables = environment();
+
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  pid_t pid = 0;
+  const int error =
+      posix_spawn(&pid, words[0].c_str(), &actions, nullptr, pointers(words).data(), pointers(variables).data());
+  posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) throw std::system_error(error, std::generic_category(), words[0]);
+  return pid;
+}
+
+/// The wait status if the process has ended.
+bool ended(pid_t pid, int& wait_status) {
+  return waitpid(pid, &wait_status, WNOHANG) == pid;
+}
+
+int exit_status(int wait_status) {
+  return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+}
+
+int kill_and_wait(pid_t pid) {
+  kill(pid, SIGKILL);
+  int wait_status = 0;
+  waitpid(pid, &wait_status, 0);
+  return wait_status;
+}
+}  // namespace
+
+Outcome run_program(const std::vector<std::string>& arguments, std::chrono::seconds deadline) {
+  const TemporaryFolder folder;
+  const fs::path out = folder / "out", err = folder / "err";
+  const auto end = Clock::now() + deadline;
+  const pid_t pid = start(arguments, out, err);
+  int wait_status = 0;
+  while (!ended(pid, wait_status)) {
+    if (Clock::now() > end) {
+      wait_status = kill_and_wait(pid);
+      break;
+    }
+    std::this_thread::sleep_for(kPollInterval);
+  }
+  return {exit_status(wait_status), read_file(out), read_file(err)};
+}
+
+bool kill_program_after(const std::vector<std::string>& arguments, const fs::path& file, int lines,
+                        std::chrono::seconds deadline) {
+  const TemporaryFolder folder;
+  const auto end = Clock::now() + deadline;
+  const pid_t pid = start(arguments, folder / "out", folder / "err");
+  int wait_status = 0;
+  while (!ended(pid, wait_status)) {
+    const bool reached = fs::exists(file) && static_cast<int>(lines_of(read_file(file)).size()) >= lines;
+    if (reached || Clock::now() > end) {
+      kill_and_wait(pid);
+      return reached;
+    }
+    std::this_thread::sleep_for(kPollInterval);
+  }
+  return false;
+}
+
+TemporaryFolder::TemporaryFolder() {
+  std::string name = (fs::temp_directory_path() / "moleblend-test-XXXXXX").string();
+  if (mkdtemp(name.data()) == nullptr) throw std::system_error(errno, std::generic_category(), name);
+  path_ = name;
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;  // a folder that can't be removed must not hide what the test found
+  fs::remove_all(path_, ignored);
+}
+
+std::string read_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw std::runtime_error("cannot read " + path.string());
+  std::ostringstream content;
+  content << file.rdbuf();
+  return content.str();
+}
+
+void write_file(const fs::path& path, const std::string& content) {
+  std::ofstream file(path, std::ios::binary);
+  file << content;
+  if (!file.flush()) throw std::runtime_error("cannot write " + path.string());
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+std::vector<std::string> names_below(const fs::path& folder) {
+  std::vector<std::string> names;
+  if (!fs::exists(folder)) return names;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    names.push_back(fs::relative(entry.path(), folder).string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void write_sample_molecules(const fs::path& path, int count) {
+  const std::vector<std::string> all = lines_of(read_file(MOLEBLEND_SOURCE_DIR "/examples/molecules.smi"));
+  const std::size_t stride = all.size() / static_cast<std::size_t>(count);
+  std::string content;
+  for (int k = 0; k < count; ++k) content += all.at(static_cast<std::size_t>(k) * stride) + "\n";
+  write_file(path, content);
+}
+
+fs::path last_checkpoint(const fs::path& run) {
+  fs::path last;
+  for (const auto& entry : fs::directory_iterator(run / "checkpoints")) {
+    if (entry.path().filename().string().starts_with("step-")) last = std::max(last, entry.path());
+  }
+  if (last.empty()) throw std::runtime_error("no checkpoint in " + run.string());
+  return last;
+}
+
+}  // namespace moleblend::end_to_end
