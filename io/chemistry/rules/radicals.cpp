@@ -6,12 +6,8 @@
 namespace moleblend::chemistry {
 namespace {
 
-/// An atom of an element without a valence model: an odd electron can be told only where nothing is bonded.
-int lone_atom_radicals(const MolecularGraph& graph, std::uint32_t atom) {
-  if (graph.degree(atom) > 0) return 0;
-  const auto& a = graph.atoms[atom];
-  return std::max(outer_electrons(a.atomic_number) - a.charge - a.hydrogens, 0) % 2;
-}
+/// An atom of an element without a valence model: whether the free ion has an odd number of outer electrons.
+int odd_electron(const GraphAtom& atom) { return std::max(outer_electrons(atom.atomic_number) - atom.charge, 0) % 2; }
 
 /// What is missing to the octet (or duet); a hypervalent atom is compared with its next allowed valence; an
 /// electron-poor atom (B, alkali metals) can't have more unpaired electrons than electrons that no bond uses.
@@ -39,7 +35,7 @@ void assign_radicals(MolecularGraph& graph) {
   for (std::uint32_t atom = 0; atom < graph.size(); ++atom) {
     auto& a = graph.atoms[atom];
     const bool has_model = !allowed_valences(a.atomic_number).empty();
-    a.radicals = has_model ? missing_electrons(graph, atom) : lone_atom_radicals(graph, atom);
+    a.radicals = has_model ? missing_electrons(graph, atom) : odd_electron(a);
   }
 }
 

@@ -94,6 +94,43 @@ bool can_be_centre(const MolecularGraph& graph, std::uint32_t atom) {
   }
 }
 
+bool has_equal_neighbours(const MolecularGraph& graph, const std::vector<int>& ranks, std::uint32_t atom) {
+  std::vector<int> around;
+  for (const auto& neighbour : graph.neighbours(atom)) around.push_back(ranks[neighbour.atom]);
+  std::sort(around.begin(), around.end());
+  return std::adjacent_find(around.begin(), around.end()) != around.end();
+}
+
+/// Atoms that can be reached from `atom` along ring bonds, itself included: its ring system.
+std::set<std::uint32_t> ring_system(const MolecularGraph& graph, std::uint32_t atom) {
+  std::set<std::uint32_t> reached = {atom};
+  std::vector<std::uint32_t> waiting = {atom};
+  while (!waiting.empty()) {
+    const auto from = waiting.back();
+    waiting.pop_back();
+    for (const auto& neighbour : graph.neighbours(from)) {
+      if (graph.bonds[neighbour.bond].in_ring && reached.insert(neighbour.atom).second) waiting.push_back(neighbour.atom);
+    }
+  }
+  return reached;
+}
+
+/// A centre with two neighbours of equal rank means something only beside another such centre of its ring system, as in
+/// cis-1,4-dimethylcyclohexane; the others are dropped.
+void remove_lonely_ring_centres(MolecularGraph& graph, const std::vector<int>& ranks) {
+  std::set<std::uint32_t> dependent;
+  for (const auto& centre : graph.centres) {
+    if (has_equal_neighbours(graph, ranks, centre.centre)) dependent.insert(centre.centre);
+  }
+  std::erase_if(graph.centres, [&](const TetrahedralCentre& centre) {
+    if (!dependent.contains(centre.centre)) return false;
+    const auto system = ring_system(graph, centre.centre);
+    const auto partners =
+        std::count_if(dependent.begin(), dependent.end(), [&](std::uint32_t other) { return system.contains(other); });
+    return partners < 2;
+  });
+}
+
 }  // namespace
 
 std::uint8_t chirality_code(const MolecularGraph& graph, const TetrahedralCentre& centre) {
@@ -132,6 +169,7 @@ BondStereo bond_stereo(const MolecularGraph& graph, const DoubleBondGeometry& ge
 
 void remove_impossible_stereo(MolecularGraph& graph, const std::vector<int>& ranks) {
   std::erase_if(graph.centres, [&](const TetrahedralCentre& centre) { return !can_be_centre(graph, centre.centre); });
+  remove_lonely_ring_centres(graph, ranks);
   std::erase_if(graph.double_bonds, [&](const DoubleBondGeometry& geometry) {
     // A ring of up to seven atoms leaves its double bonds no choice.
     const auto& bond = graph.bonds[geometry.bond];
