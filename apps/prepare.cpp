@@ -1,0 +1,212 @@
+// moleblend prepare: molecule files in, a data set folder out.
+
+#include "io/prepare/prepare.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "apps/verb.h"
+#include "io/chemistry/chemistry.h"
+#include "io/support/error.h"
+#include "io/support/progress.h"
+
+namespace moleblend {
+namespace {
+
+constexpr const char* kDescription =
+    "Turn molecule files into a data set: SMILES, CSV, SDF, MOL2, XYZ, PDB and all that Open Babel reads";
+constexpr const char* kFooter =
+    "Examples:\n"
+    "  moleblend prepare --input molecules.smi --output data\n"
+    "  moleblend prepare --input BBBP.csv --label-columns p_np --output bbbp\n"
+    "  moleblend prepare --pair data.csv.gz pcqm4m-v2-train.sdf --label-columns homolumogap --output pcqm\n"
+    "  moleblend prepare --input library.smi.gz --conformers 4 --part 3/100 --output part3     (one job of an array)\n"
+    "\n"
+    "Every input record ends up in the data set or in its rejected.csv (records are counted from 0, lines from 1).\n"
+    "The data set is the same, byte for byte, for any number of workers, after --resume, and when the shard-* and\n"
+    "rejected-* files of all parts are moved into one part's folder and prepare is run there with --resume and without "
+    "--part.";
+
+struct Flags {
+  CommonFlags common;
+  PrepareOptions options;
+  std::vector<std::string> inputs, pairs;
+  std::string output, part = "1/1", engine = "openbabel";
+  std::string labels;
+  bool no_fallback = false, no_positions = false;
+};
+
+std::vector<std::string> split_list(const std::string& list) {
+  // Names that hold commas themselves (SIDER has some) are quoted as in a CSV, or \, stands for the comma.
+  std::vector<std::string> names;
+  std::string name;
+  bool quoted = false;
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (list[i] == '"') {
+      quoted = !quoted;
+    } else if (list[i] == '\\' && i + 1 < list.size() && list[i + 1] == ',') {
+      name += list[++i];
+    } else if (list[i] == ',' && !quoted) {
+      names.push_back(std::exchange(name, {}));
+    } else {
+      name += list[i];
+    }
+  }
+  if (!name.empty()) names.push_back(std::move(name));
+  return names;
+}
+
+void parse_part(const std::string& text, PrepareOptions& options) {
+  const auto number = [&](std::string_view digits, std::uint64_t& value) {
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    return error == std::errc() && end == digits.data() + digits.size();
+  };
+  const std::size_t slash = text.find('/');
+  if (slash == std::string::npos || !number(std::string_view(text).substr(0, slash), options.part) ||
+      !number(std::string_view(text).substr(slash + 1), options.parts))
+    throw UsageError("--part {} is not of the form i/n, as in 3/100", text);
+}
+
+nlohmann::ordered_json summary_json(const PrepareSummary& s, const PrepareOptions& o) {
+  nlohmann::ordered_json json;
+  json["output"] = o.output.string();
+  json["records"] = s.records;
+  json["kept"] = s.kept;
+  json["rejected"] = s.rejected;
+  json["rejected_by_reason"] = s.reasons;
+  json["with_positions"] = s.with_positions;
+  json["unreadable_labels"] = s.odd_labels;
+  json["records_in_all"] = s.records_in_all;
+  json["remarks"] = s.remarks;
+  json["fingerprint"] = s.fingerprint;
+  json["records_read"] = s.read;
+  json["seconds"] = s.seconds;
+  json["records_per_second"] = s.seconds > 0 ? static_cast<double>(s.read) / s.seconds : 0.0;
+  return json;
+}
+
+void print_summary(const PrepareSummary& s, const PrepareOptions& o) {
+  if (s.was_complete) fmt::print("{} was complete already; nothing was left to do\n", o.output.string());
+  fmt::print("{}: {} records, {} molecules kept ({} with positions), {} rejected\n", o.output.string(),
+             count_text(s.records), count_text(s.kept), count_text(s.with_positions), count_text(s.rejected));
+  std::vector<std::pair<std::string, std::uint64_t>> reasons(s.reasons.begin(), s.reasons.end());
+  std::stable_sort(reasons.begin(), reasons.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  constexpr std::size_t shown = 12;
+  std::uint64_t others = 0;
+  for (std::size_t i = 0; i < reasons.size(); ++i) {
+    if (i < shown)
+      fmt::print("  {:>9}  {}\n", count_text(reasons[i].second), reasons[i].first);
+    else
+      others += reasons[i].second;
+  }
+  if (others > 0) fmt::print("  {:>9}  for other reasons: see rejected.csv\n", count_text(others));
+  if (s.odd_labels > 0)
+    fmt::print("{} labels are text that is not a number; they count as missing\n", count_text(s.odd_labels));
+  for (const std::string& remark : s.remarks) fmt::print("{}\n", remark);
+  if (s.records < s.records_in_all)
+    fmt::print("part {}/{}: {} of {} records of the inputs\n", o.part, o.parts, count_text(s.records),
+               count_text(s.records_in_all));
+  if (!s.was_complete)
+    fmt::print("{} records read in {} ({}/s)\n", count_text(s.read), duration_text(s.seconds),
+               count_text(static_cast<std::uint64_t>(s.seconds > 0 ? static_cast<double>(s.read) / s.seconds : 0)));
+}
+
+void run(Flags& flags) {
+  PrepareOptions& o = flags.options;
+  o.inputs.assign(flags.inputs.begin(), flags.inputs.end());
+  for (std::size_t i = 0; i + 1 < flags.pairs.size(); i += 2) o.pairs.emplace_back(flags.pairs[i], flags.pairs[i + 1]);
+  o.output = flags.output;
+  o.columns.labels = split_list(flags.labels);
+  o.read.use_positions = !flags.no_positions;
+  o.read.conformers.fallback = !flags.no_fallback;
+  o.read.conformers.engine = flags.engine == "rdkit" ? ConformerEngine::rdkit : ConformerEngine::openbabel;
+  o.quiet = flags.common.quiet;
+  o.program_version = MOLEBLEND_VERSION;
+  parse_part(flags.part, o);
+  const std::unique_ptr<Chemistry> chemistry = load_chemistry();
+  const PrepareSummary summary = prepare(o, *chemistry);
+  if (flags.common.json)
+    std::cout << summary_json(summary, o).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
+  else
+    print_summary(summary, o);
+}
+
+void add_prepare(CLI::App& program) {
+  const auto flags = std::make_shared<Flags>();
+  PrepareOptions& o = flags->options;
+  CLI::App* verb = add_verb(program, "prepare", kDescription, flags->common);
+  verb->footer(kFooter);
+
+  verb->add_option("--input", flags->inputs, "Molecule files, .gz too; the ending says what they hold")
+      ->type_name("FILE ...");
+  verb->add_option(
+          "--pair", flags->pairs,
+          "A table and an SDF that belong together record by record: graph and positions from the SDF, SMILES, labels "
+          "and "
+          "identifier from the table. The SDF may end earlier. Can be given several times; pairs come after --input")
+      ->type_name("CSV SDF")
+      ->expected(2)
+      ->take_all();
+  verb->add_option("--output", flags->output, "Folder of the data set; must not exist or be empty")
+      ->type_name("DIR")
+      ->required();
+  verb->add_option("--format", o.format,
+                   "Format of the inputs, whatever their endings say (smi, csv, sdf, … or Open Babel's name)");
+
+  verb->add_option("--smiles-column", o.columns.smiles,
+                   "Column of the SMILES in tables (default: the one called smiles, in any case)")
+      ->group("Columns");
+  verb->add_option("--label-columns", flags->labels,
+                   "Columns of a table, or data fields of an SDF, that are labels: A,B,C. A name with a comma in it: "
+                   "\"A, B\" in quotation "
+                   "marks. Empty, NaN, NA and none are missing labels")
+      ->type_name("A,B")
+      ->group("Columns");
+  verb->add_option("--id-column", o.columns.identifier,
+                   "Column or data field that names a molecule (default in an SDF: the title)")
+      ->group("Columns");
+
+  verb->add_flag("--keep-hydrogens", o.read.keep_hydrogens, "Keep hydrogens as atoms of their own")->group("Molecules");
+  verb->add_option("--max-atoms", o.max_atoms, "Reject molecules with more atoms (0: no bound)")->group("Molecules");
+  verb->add_flag("--no-positions", flags->no_positions, "Leave 3D positions of the inputs out")->group("Molecules");
+  verb->add_option("--conformers", o.read.conformers.count, "Conformers to build for a molecule that has no positions")
+      ->type_name("K")
+      ->group("Molecules");
+  verb->add_option("--conformer-engine", flags->engine, "Which builds them: openbabel or rdkit")
+      ->check(CLI::IsMember({"openbabel", "rdkit"}))
+      ->capture_default_str()
+      ->group("Molecules");
+  verb->add_flag("--no-fallback", flags->no_fallback, "Don't try the other engine where the first fails")
+      ->group("Molecules");
+  verb->add_option("--force-field-steps", o.read.conformers.force_field_steps, "MMFF94 steps a conformer")
+      ->capture_default_str()
+      ->group("Molecules");
+  verb->add_flag("--require-conformers", o.read.conformers.required,
+                 "Reject a molecule whose conformers fail (else it is kept without)")
+      ->group("Molecules");
+  verb->add_option("--seed", o.seed, "Of the conformers")->capture_default_str()->group("Molecules");
+
+  verb->add_option("--workers", o.workers, "Reader processes (0: one a core)")->capture_default_str()->group("Run");
+  verb->add_option("--part", flags->part, "Do the i-th of n parts (i from 1): blocks b with b mod n = i - 1")
+      ->type_name("i/n")
+      ->group("Run");
+  verb->add_flag("--resume", o.resume, "Go on with an interrupted run in the output folder")->group("Run");
+  verb->add_option("--timeout", o.timeout, "Seconds of processor time that one record may take, conformers included")
+      ->capture_default_str()
+      ->group("Run");
+  verb->add_option("--memory", o.memory_mb, "MB that a reader process may take (0: no bound)")
+      ->capture_default_str()
+      ->group("Run");
+  verb->add_option("--block-size", o.block_size, "Input records a shard")->capture_default_str()->group("Run");
+  verb->callback([flags] { run(*flags); });
+}
+
+const bool added = announce_verb(1, add_prepare);
+
+}  // namespace
+}  // namespace moleblend

@@ -1,0 +1,65 @@
+#pragma once
+// The output side of a run: the folder, its blocks of records, and what is done of them already.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "io/dataset/shard_writer.h"
+#include "io/prepare/inputs.h"
+#include "io/prepare/reader_pool.h"
+#include "io/support/lock.h"
+
+namespace moleblend {
+
+/// What decides the bytes of a data set, as JSON: stands in dataset.json and is compared by --resume. Neither workers nor parts.
+std::string describe_options(const PrepareOptions& options, Chemistry& chemistry);
+
+/// The output folder, locked. Opening it refuses a folder that is in use, that holds something else, or that was begun with other
+/// options or inputs.
+class OutputFolder {
+ public:
+  OutputFolder(const PrepareOptions& options, const Inputs& inputs, const std::string& option_text);
+
+  /// Whether a block was done before this run.
+  bool has(std::uint64_t block) const { return done_.contains(block); }
+  bool done_before() const { return !done_.empty(); }
+  /// Rejected records of the blocks that were done before.
+  std::uint64_t rejected_before() const { return rejected_before_; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  std::optional<FolderLock> lock_;
+  std::set<std::uint64_t> done_;
+  std::uint64_t rejected_before_ = 0;
+};
+
+/// One block: records come in order, finish() writes the rejected ones, then the shard.
+class BlockWriter {
+ public:
+  BlockWriter(const OutputFolder& folder, const Inputs& inputs, std::uint64_t block, std::uint32_t label_count);
+  void add(const Record& record, Outcome& outcome);
+  void finish();
+  std::uint64_t block() const { return block_; }
+  std::uint64_t rejected() const { return rejected_; }
+
+ private:
+  const OutputFolder& folder_;
+  const Inputs& inputs_;
+  std::uint64_t block_, rejected_ = 0;
+  ShardWriter shard_;
+  std::string rows_;
+};
+
+/// Unites the blocks' rejected-<block>.csv into rejected.csv; gives the reasons with their counts, numbers in them written as N.
+std::map<std::string, std::uint64_t> unite_rejected(const std::filesystem::path& folder, std::uint64_t expected);
+/// Removes the blocks' rejected-<block>.csv.
+void remove_rejected_parts(const std::filesystem::path& folder);
+/// The reasons in a folder's rejected.csv.
+std::map<std::string, std::uint64_t> rejected_reasons(const std::filesystem::path& folder);
+
+}  // namespace moleblend
