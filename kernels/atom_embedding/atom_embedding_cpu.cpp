@@ -52,8 +52,8 @@ void atom_embedding_backward(Cpu& cpu, const AtomEmbeddingBackward<T>& a) {
   const std::int64_t width = a.width;
   cpu.parallel([&](int thread) {
     // Whole cache lines of columns, so that no two threads write the same one.
-    const auto [begin, end] = even_part(width, cpu.threads(), thread, 64 / static_cast<std::int64_t>(sizeof(T)));
-    const std::int64_t columns = end - begin;
+    const Range part = even_part(width, cpu.threads(), thread, 64 / static_cast<std::int64_t>(sizeof(T)));
+    const std::int64_t begin = part.begin, columns = part.end - part.begin;
     if (columns == 0) return;
     for (std::int64_t b = 0; b < a.packed.molecules; ++b) {
       const T* __restrict dx = a.dx + a.packed.token_offset(b) * width + begin;
