@@ -30,6 +30,7 @@ std::uint32_t big_endian(const std::byte* bytes) {
 }  // namespace
 
 std::uint32_t crc32(std::span<const std::byte> bytes, std::uint32_t start) {
+  if (bytes.empty()) return start;  // zlib takes a null pointer for "the initial value, please"
   return static_cast<std::uint32_t>(::crc32_z(start, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
 }
 

@@ -1,0 +1,329 @@
+// Permutation, split, batches and the loader: steps are functions of their number.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "io/loader/batch.h"
+#include "io/loader/loader.h"
+#include "io/support/files.h"
+#include "kernels/random/philox.h"
+#include "tests/engine/temporary_folder.h"
+#include "tests/io/molecules.h"
+
+namespace moleblend {
+namespace {
+
+using testing::error_of;
+using ::testing::HasSubstr;
+using testing::made_molecule;
+using testing::make_dataset;
+using testing::TemporaryFolder;
+
+TEST(Permutation, Bijective) {
+  for (std::uint64_t size = 1; size <= 300; ++size) {
+    const Permutation p(size, size * 77);
+    std::set<std::uint64_t> seen;
+    for (std::uint64_t i = 0; i < size; ++i) seen.insert(p(i));
+    ASSERT_EQ(seen.size(), size);
+    ASSERT_EQ(*seen.rbegin(), size - 1);
+  }
+  std::vector<bool> seen(1000003);
+  const Permutation p(seen.size(), 5);
+  for (std::uint64_t i = 0; i < seen.size(); ++i) seen[p(i)] = true;
+  EXPECT_TRUE(std::all_of(seen.begin(), seen.end(), [](bool b) { return b; }));
+}
+
+TEST(Permutation, Mixes) {
+  // Every place of 16 gets every value about equally often over 4,096 keys: expected 256 each, standard deviation 15.5, so a
+  // count 6 deviations away (one in 10⁹) is a fault. Successive places are uncorrelated likewise.
+  constexpr std::uint64_t kSize = 16, kKeys = 4096;
+  std::map<std::pair<std::uint64_t, std::uint64_t>, int> place, step;
+  for (std::uint64_t key = 0; key < kKeys; ++key) {
+    const Permutation p(kSize, key);
+    for (std::uint64_t i = 0; i < kSize; ++i) ++place[{i, p(i)}];
+    for (std::uint64_t i = 0; i + 1 < kSize; ++i) ++step[{i, (p(i + 1) + kSize - p(i)) % kSize}];
+  }
+  EXPECT_EQ(place.size(), kSize * kSize);
+  for (const auto& [at, count] : place) EXPECT_NEAR(count, 256, 6 * 15.5) << at.first << " -> " << at.second;
+  EXPECT_EQ(step.size(), (kSize - 1) * (kSize - 1));
+  for (const auto& [at, count] : step) EXPECT_NEAR(count, 4096.0 / 15, 6 * 16) << at.first << " + " << at.second;
+}
+
+TEST(RandomSplit, PartsAreWholeAndNeverEmpty) {
+  for (const std::uint64_t size : {2, 3, 10, 1000}) {
+    for (const double fraction : {1e-9, 0.1, 0.5, 1 - 1e-9}) {
+      for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        const Split split = random_split(size, fraction, seed);
+        std::set<std::uint64_t> all(split.train.begin(), split.train.end());
+        all.insert(split.valid.begin(), split.valid.end());
+        ASSERT_EQ(split.train.size() + split.valid.size(), size);
+        ASSERT_EQ(all.size(), size);
+        ASSERT_FALSE(split.train.empty());
+        ASSERT_FALSE(split.valid.empty());
+        ASSERT_TRUE(std::is_sorted(split.train.begin(), split.train.end()));
+      }
+    }
+  }
+  const Split split = random_split(100000, 0.1, 1);
+  EXPECT_NEAR(static_cast<double>(split.valid.size()), 10000, 6 * std::sqrt(100000 * 0.09));
+  EXPECT_TRUE(random_split(10, 0, 1).valid.empty());
+  EXPECT_TRUE(random_split(10, 1, 1).train.empty());
+  EXPECT_EQ(random_split(1, 0.5, 1).train.size() + random_split(1, 0.5, 1).valid.size(), 1u);
+  EXPECT_NE(random_split(100, 0.5, 1).train, random_split(100, 0.5, 2).train);
+  // A larger set with the same seed splits its first molecules in the same way.
+  EXPECT_THAT(error_of([] { random_split(10, std::nan(""), 1); }), HasSubstr("nan"));
+}
+
+TEST(Batch, PacksMoleculesEndToEnd) {
+  RelationScratch scratch;
+  Batch batch;
+  const std::vector<Molecule> molecules = {made_molecule(1, 3, 2, 2), made_molecule(2, 1, 0, 2),
+                                           made_molecule(3, 8, 1, 2)};
+  for (std::size_t b = 0; b < molecules.size(); ++b) batch.add(molecules[b], 10 + b, 20 + b, 3, scratch);
+  EXPECT_EQ(batch.atom_offset, (std::vector<std::int64_t>{0, 3, 4, 12}));
+  EXPECT_EQ(batch.pair_offset, (std::vector<std::int64_t>{0, 9, 10, 74}));
+  EXPECT_EQ(batch.token_pair_offset, (std::vector<std::int64_t>{0, 16, 20, 101}));
+  EXPECT_EQ(batch.has_positions, (std::vector<std::uint8_t>{1, 0, 1}));
+  EXPECT_EQ(batch.label_count, 2);
+  EXPECT_EQ(batch.labels.size(), 6u);
+  EXPECT_EQ(batch.positions.size(), 36u);
+  EXPECT_EQ(batch.position_known, (std::vector<std::uint8_t>{1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1}));
+  for (std::size_t k = 0; k < 9; ++k)
+    EXPECT_EQ(batch.positions[k], molecules[0].positions[9 + k]) << "conformer 3 mod 2 = 1";
+  for (std::size_t k = 9; k < 12; ++k) EXPECT_EQ(batch.positions[k], 0);
+  for (std::size_t b = 0; b < 3; ++b) {
+    const std::size_t n = molecules[b].size();
+    std::vector<std::uint16_t> spd(n * n), degree(n);
+    std::vector<std::uint8_t> path(n * n * kPathHops);
+    relations(n, molecules[b].bonds, spd.data(), path.data(), degree.data(), scratch);
+    const auto pair = static_cast<std::size_t>(batch.pair_offset[b]),
+               atom = static_cast<std::size_t>(batch.atom_offset[b]);
+    EXPECT_TRUE(std::equal(spd.begin(), spd.end(), batch.spd.begin() + static_cast<std::ptrdiff_t>(pair)));
+    EXPECT_TRUE(
+        std::equal(path.begin(), path.end(), batch.path.begin() + static_cast<std::ptrdiff_t>(pair * kPathHops)));
+    EXPECT_TRUE(std::equal(degree.begin(), degree.end(), batch.degree.begin() + static_cast<std::ptrdiff_t>(atom)));
+    for (std::size_t i = 0; i < n; ++i)
+      for (std::size_t f = 0; f < 9; ++f) EXPECT_EQ(batch.atom_codes[(atom + i) * 9 + f], molecules[b].atoms[i][f]);
+  }
+  EXPECT_THAT(error_of([&] { batch.add(made_molecule(4, 2, 0, 1), 0, 0, 0, scratch); }), HasSubstr("labels"));
+}
+
+TEST(Batch, NonFiniteAndUnwantedPositionsAreAbsent) {
+  RelationScratch scratch;
+  Batch batch;
+  Molecule m = made_molecule(1, 4, 2, 0);
+  m.positions[14] = std::nanf("");  // second conformer
+  batch.add(m, 0, 0, 0, scratch);
+  batch.add(m, 0, 0, 1, scratch);
+  batch.add(m, 0, 0, -1, scratch);
+  EXPECT_EQ(batch.has_positions, (std::vector<std::uint8_t>{1, 0, 0}));
+  for (std::size_t k = 12; k < 36; ++k) EXPECT_EQ(batch.positions[k], 0);
+  for (std::size_t k = 4; k < 12; ++k) EXPECT_EQ(batch.position_known[k], 0);
+}
+
+// ---- loader -------------------------------------------------------------------------------------------
+
+struct LoaderTest : ::testing::Test {
+  LoaderTest() : molecules(make_dataset(folder.path(), 3, 17)), data(Dataset::open(folder.path())) {
+    for (std::uint64_t i = 0; i < data.size(); i += 2) subset.push_back(i);
+  }
+  TemporaryFolder folder;
+  std::vector<Molecule> molecules;
+  Dataset data;
+  Subset subset;  // 26 of 51
+};
+
+/// Everything of a batch, for comparison bit for bit.
+auto content(const Batch& b) {
+  std::vector<std::uint64_t> labels;
+  for (const double label : b.labels) labels.push_back(std::bit_cast<std::uint64_t>(label));
+  return std::tuple(b.atom_offset, b.pair_offset, b.token_pair_offset, b.index, b.key, b.has_positions, labels,
+                    b.atom_codes, b.degree, b.positions, b.position_known, b.spd, b.path);
+}
+using Content = decltype(content(Batch()));
+
+std::vector<std::vector<Content>> load(const Dataset& data, const Subset& subset, const LoaderOptions& options,
+                                       std::int64_t first, std::int64_t end) {
+  std::vector<std::vector<Content>> steps;
+  Loader loader(data, subset, options, first, end);
+  for (std::int64_t expected = first; auto step = loader.next(); ++expected) {
+    EXPECT_EQ(step->step, expected);
+    auto& batches = steps.emplace_back();
+    for (const Batch& b : step->micro_batches) batches.push_back(content(b));
+    loader.recycle(std::move(step));
+  }
+  EXPECT_EQ(loader.next(), nullptr);
+  return steps;
+}
+
+TEST_F(LoaderTest, ThreadsAndFirstStepDecideNothing) {
+  LoaderOptions options{.seed = 3, .batch_size = 10, .micro_batch_atoms = 40, .micro_batches = 2};
+  const auto expected = load(data, subset, options, 0, 40);
+  ASSERT_EQ(expected.size(), 40u);
+  for (const int threads : {2, 5}) {
+    for (const int prefetch : {1, 7}) {
+      options.threads = threads;
+      options.prefetch = prefetch;
+      EXPECT_EQ(load(data, subset, options, 0, 40), expected) << threads << " threads";
+    }
+  }
+  for (const std::int64_t first : {1, 13, 39}) {
+    const auto later = load(data, subset, options, first, 40);
+    EXPECT_EQ(later, decltype(later)(expected.begin() + first, expected.end())) << "from step " << first;
+  }
+}
+
+TEST_F(LoaderTest, EpochsAreCompleteAndKeysTellThemApart) {
+  for (const bool shuffle : {true, false}) {
+    // 26 molecules in steps of 10: epochs end inside a step.
+    const LoaderOptions options{.seed = 9, .batch_size = 10, .shuffle = shuffle};
+    Loader loader(data, subset, options, 0, 13);
+    std::vector<std::uint64_t> order;
+    std::set<std::uint64_t> keys;
+    while (auto step = loader.next()) {
+      ASSERT_EQ(step->micro_batches.size(), 1u);
+      ASSERT_EQ(step->micro_batches[0].molecules(), 10);
+      for (std::size_t k = 0; k < 10; ++k) {
+        const std::uint64_t epoch = order.size() / subset.size(), index = step->micro_batches[0].index[k];
+        EXPECT_EQ(step->micro_batches[0].key[k], molecule_key(9, epoch, index));
+        keys.insert(step->micro_batches[0].key[k]);
+        order.push_back(index);
+      }
+    }
+    ASSERT_EQ(order.size(), 130u);
+    EXPECT_EQ(keys.size(), 130u) << "a molecule in two epochs has two keys";
+    std::set<std::vector<std::uint64_t>> orders;
+    for (std::size_t epoch = 0; epoch < 5; ++epoch) {
+      std::vector<std::uint64_t> one(order.begin() + static_cast<std::ptrdiff_t>(26 * epoch),
+                                     order.begin() + static_cast<std::ptrdiff_t>(26 * (epoch + 1)));
+      orders.insert(one);
+      std::sort(one.begin(), one.end());
+      EXPECT_EQ(one, subset);
+    }
+    EXPECT_EQ(orders.size(), shuffle ? 5u : 1u);
+  }
+}
+
+TEST_F(LoaderTest, AMoleculeTwiceInAStep) {
+  const LoaderOptions options{.batch_size = 7};
+  Loader loader(data, {4, 8}, options, 0, 1);
+  const auto step = loader.next();
+  const Batch& batch = step->micro_batches[0];
+  EXPECT_EQ(batch.molecules(), 7);
+  EXPECT_EQ(std::set<std::uint64_t>(batch.index.begin(), batch.index.end()).size(), 2u);
+  EXPECT_EQ(std::set<std::uint64_t>(batch.key.begin(), batch.key.end()).size(), 7u);
+}
+
+TEST_F(LoaderTest, MicroBatchesKeepOrderLimitAndNumber) {
+  LoaderOptions options{.seed = 4, .batch_size = 25};
+  const auto whole = load(data, subset, options, 0, 6);
+  for (const std::int64_t limit : {0, 1, 15, 30, 1000}) {
+    for (const std::int64_t parts : {1, 2, 3, 25, 30}) {
+      options.micro_batch_atoms = limit;
+      options.micro_batches = parts;
+      const auto cut = load(data, subset, options, 0, 6);
+      for (std::size_t s = 0; s < cut.size(); ++s) {
+        EXPECT_GE(cut[s].size(), static_cast<std::size_t>(parts));
+        std::vector<std::uint64_t> indices;
+        std::size_t empty = 0;
+        for (const Content& batch : cut[s]) {
+          const auto& index = std::get<3>(batch);
+          indices.insert(indices.end(), index.begin(), index.end());
+          empty += index.empty();
+          if (limit > 0 && index.size() > 1) {
+            EXPECT_LE(std::get<0>(batch).back(), limit);
+          }
+        }
+        EXPECT_EQ(indices, std::get<3>(whole[s][0]));
+        EXPECT_EQ(empty, parts > 25 ? static_cast<std::size_t>(parts - 25) : 0u);
+      }
+    }
+  }
+}
+
+TEST_F(LoaderTest, MicroBatchesAreEvenByCost) {
+  const LoaderOptions options{.seed = 4, .batch_size = 200, .micro_batches = 4};
+  for (const auto& step : load(data, subset, options, 0, 5)) {
+    ASSERT_EQ(step.size(), 4u);
+    double total = 0, most = 0;
+    for (const Content& batch : step) {
+      const auto pairs = static_cast<double>(std::get<1>(batch).back());
+      total += pairs;
+      most = std::max(most, pairs);
+    }
+    // The largest molecule has 20 atoms; each border is off by at most half of it.
+    EXPECT_LE(most, total / 4 + 400);
+  }
+}
+
+TEST_F(LoaderTest, ConformersAreDrawn) {
+  const LoaderOptions options{.seed = 4, .batch_size = 1, .shuffle = false};
+  // Molecule 3 has three conformers.
+  ASSERT_EQ(molecules[3].conformers, 3u);
+  const std::size_t n = molecules[3].size();
+  std::set<std::size_t> drawn;
+  Loader loader(data, {3}, options, 0, 40);
+  while (auto step = loader.next()) {
+    const Batch& batch = step->micro_batches[0];
+    const std::size_t c = philox(batch.key[0], 0, Draw::conformer, 0).word[0] % 3;
+    EXPECT_TRUE(std::equal(batch.positions.begin(), batch.positions.end(),
+                           molecules[3].positions.begin() + static_cast<std::ptrdiff_t>(c * n * 3)));
+    drawn.insert(c);
+  }
+  EXPECT_EQ(drawn.size(), 3u);
+  Loader fixed(data, {3}, {.batch_size = 1, .random_conformer = false}, 0, 5);
+  while (auto step = fixed.next()) EXPECT_EQ(step->micro_batches[0].positions[0], molecules[3].positions[0]);
+  Loader none(data, {3}, {.batch_size = 1, .use_positions = false}, 0, 5);
+  while (auto step = none.next()) EXPECT_EQ(step->micro_batches[0].has_positions[0], 0);
+}
+
+TEST_F(LoaderTest, MemoryIsUsedAgain) {
+  // One thread and one step ahead: after each molecule has come once in the largest batch, no vector may grow or move.
+  const LoaderOptions options{.batch_size = 52, .prefetch = 1};
+  Loader loader(data, subset, options, 0, 60);
+  std::set<const void*> blocks;
+  std::size_t at_half = 0;
+  for (int k = 0; k < 60; ++k) {
+    auto step = loader.next();
+    for (const void* p : {static_cast<const void*>(step->micro_batches[0].spd.data()),
+                          static_cast<const void*>(step->micro_batches[0].path.data()),
+                          static_cast<const void*>(step->micro_batches[0].positions.data())})
+      blocks.insert(p);
+    loader.recycle(std::move(step));
+    if (k == 30) at_half = blocks.size();
+  }
+  EXPECT_EQ(blocks.size(), at_half);
+  EXPECT_LE(blocks.size(), 3u * 3u) << "three steps in flight at most: delivered, ready, being built";
+}
+
+TEST_F(LoaderTest, ErrorsOfThreadsArriveInTheirTurn) {
+  const auto shard = folder.path() / shard_file_name(2);
+  std::string bad = read_file(shard);
+  bad[bad.size() - 40] ^= 1;  // the last record: molecule 50
+  write_file(shard, bad);
+  const Dataset damaged = Dataset::open(folder.path());
+  const LoaderOptions options{.batch_size = 10, .threads = 3, .shuffle = false};
+  Subset all;
+  for (std::uint64_t i = 0; i < damaged.size(); ++i) all.push_back(i);
+  Loader loader(damaged, all, options, 0, 20);
+  for (int k = 0; k < 5; ++k) EXPECT_NE(loader.next(), nullptr);
+  EXPECT_THAT(error_of([&] { loader.next(); }), HasSubstr("record 16 of the shard is damaged"));
+  EXPECT_THAT(error_of([&] { loader.next(); }), HasSubstr("record 16")) << "asked again, it fails again";
+}
+
+TEST_F(LoaderTest, RefusesImpossibleSettings) {
+  EXPECT_NE(error_of([&] { Loader loader(data, {}, {}, 0, 1); }), "");
+  EXPECT_NE(error_of([&] { Loader loader(data, {51}, {}, 0, 1); }), "");
+  EXPECT_NE(error_of([&] { Loader loader(data, {0}, {.batch_size = 0}, 0, 1); }), "");
+  EXPECT_NE(error_of([&] { Loader loader(data, {0}, {.threads = 0}, 0, 1); }), "");
+  Loader nothing(data, {0}, {}, 5, 5);
+  EXPECT_EQ(nothing.next(), nullptr);
+  Loader abandoned(data, subset, {.threads = 4}, 0, 1000000);  // ends promptly
+}
+
+}  // namespace
+}  // namespace moleblend
