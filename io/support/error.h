@@ -1,19 +1,21 @@
 #pragma once
 // Errors that a person reads: one line that says what, where, why and what to do.
 
+#include <fmt/format.h>
+
 #include <stdexcept>
 #include <string>
 
-#include <fmt/format.h>
-
 namespace moleblend {
 
-/// Something failed (exit status 1): a file, a record, a checkpoint. The message is one line: statement, place, cause; remedy.
+/// Something failed (exit status 1): a file, a record, a checkpoint. The message is one line: statement, place, cause;
+/// remedy.
 class Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
   template <class... A>
-  explicit Error(fmt::format_string<A...> format, A&&... args) : std::runtime_error(fmt::format(format, std::forward<A>(args)...)) {}
+  explicit Error(fmt::format_string<A...> format, A&&... args)
+      : std::runtime_error(fmt::format(format, std::forward<A>(args)...)) {}
 };
 
 /// The command line or a configuration asks for something impossible (exit status 2).
