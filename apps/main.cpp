@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iostream>
 
+#include "apps/config_file.h"
 #include "apps/verb.h"
 #include "io/support/error.h"
 
@@ -27,7 +28,8 @@ CLI::App* add_verb(CLI::App& program, const std::string& name, const std::string
   CLI::App* verb = program.add_subcommand(name, description);
   verb->add_flag("--json", flags.json, "Print results as JSON on standard output");
   verb->add_flag("--quiet", flags.quiet, "No progress; warnings and errors only");
-  verb->set_config("--config", "", "Read flags from a TOML file: any flag of this verb without its dashes, as in `steps = 1000`");
+  verb->add_option("--config", flags.config,
+                   "Read flags from a TOML file: any flag of this verb without its dashes, as in `steps = 1000`");
   return verb;
 }
 
@@ -44,8 +46,12 @@ int main(int argc, char** argv) {
 
   // Exit status: 2 for usage, 1 for failure; one line that says what, where, why and what to do.
   try {
-    program.parse(argc, argv);
+    std::vector<std::string> arguments = expand_config({argv + 1, argv + argc});
+    std::reverse(arguments.begin(), arguments.end());  // the order that CLI11 takes
+    program.parse(std::move(arguments));
     return 0;
+  } catch (const ExitStatus& e) {
+    return e.status;
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return program.exit(e);  // --help, --version
     std::cerr << "moleblend: " << e.what() << "; see `moleblend --help` or `moleblend VERB --help`\n";

@@ -12,6 +12,12 @@ namespace moleblend {
 struct CommonFlags {
   bool json = false;   // machine-readable output on stdout
   bool quiet = false;  // no progress, warnings and errors only
+  std::string config;  // already read when a verb runs: its flags are among the verb's (config_file.h)
+};
+
+/// Thrown by a verb that has said all it has to say and ends with this status.
+struct ExitStatus {
+  int status;
 };
 
 /// Adds a subcommand with the common flags and --config.

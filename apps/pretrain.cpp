@@ -1,0 +1,239 @@
+// moleblend pretrain: a data set becomes a run folder with a pretrained encoder.
+
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "apps/config_file.h"
+#include "apps/pretrain_flags.h"
+#include "apps/verb.h"
+#include "engine/evaluation/fixed_batches.h"
+#include "engine/training/checkpoint_store.h"
+#include "engine/training/trainer.h"
+#include "io/support/error.h"
+#include "io/support/files.h"
+#include "io/support/lock.h"
+#include "io/support/progress.h"
+
+namespace moleblend {
+namespace {
+
+namespace fs = std::filesystem;
+
+void warn(const std::string& text) {
+  std::cerr << "moleblend: warning: " << text << "\n";
+}
+
+/// A run that can begin or go on: everything is open, checked and loaded.
+struct Prepared {
+  PretrainSettings settings;
+  fs::path data_path, run;
+  std::optional<Dataset> data;
+  Split split;
+  std::unique_ptr<Model> model;
+  std::optional<FolderLock> lock;
+  std::optional<CheckpointStore::Found> from;  // the checkpoint that a resumed run goes on from
+};
+
+void open_data(Prepared& p, const std::string& data) {
+  p.data_path = fs::absolute(data).lexically_normal();
+  p.data = Dataset::open(p.data_path);
+  p.split = random_split(p.data->size(), p.settings.valid_fraction, p.settings.loader.seed);
+  if (p.split.train.empty())
+    throw Error("{} has {} molecules, of which none is left to train on; prepare more, or lower --valid-fraction",
+                p.data_path.string(), p.data->size());
+}
+
+void check_output(const fs::path& run) {
+  std::error_code none;
+  if (fs::exists(run / "config.toml", none))
+    throw Error("{} is a run already; go on with it by --resume {}, or choose another --output", run.string(),
+                run.string());
+  if (fs::exists(run, none) && !fs::is_directory(run, none))
+    throw Error("{} is a file; choose another --output", run.string());
+  for (const auto& entry : fs::directory_iterator(run, none))
+    if (entry.path().filename() != ".lock")
+      throw Error("{} is not empty ({} is in it); choose another --output", run.string(),
+                  entry.path().filename().string());
+}
+
+void initial_values(const Prepared& p) {
+  initialise(*p.model, p.settings.loader.seed, p.settings.reference_values);
+  fs::path source = p.settings.init;
+  if (source.empty()) return;
+  if (source.extension() != ".safetensors") source = find_checkpoint(source, Prefer::best, warn).path;
+  load_parameters(source, *p.model, Absent::refuse);
+}
+
+Prepared start(const PretrainFlags& flags) {
+  if (flags.data.empty() || flags.output.empty())
+    throw UsageError("name the data set and the run folder: --data DIR --output RUN (or --resume RUN)");
+  Prepared p;
+  p.settings = flags.settings();
+  p.run = fs::absolute(flags.output).lexically_normal();
+  check_output(p.run);
+  open_data(p, flags.data);
+  p.model = make_cpu_model(p.settings.model, p.settings.threads);
+  initial_values(p);
+  return p;
+}
+
+/// The flags that were given, as arguments.
+std::vector<std::string> given_arguments(const CLI::App& verb) {
+  std::vector<std::string> arguments;
+  for (const CLI::Option* option : verb.get_options()) {
+    const std::string name = option->get_single_name();
+    if (option->count() == 0 || name == "resume" || name == "config" || name == "output") continue;
+    std::string value;
+    for (const std::string& part : option->results()) value += (value.empty() ? "" : ",") + part;
+    arguments.push_back("--" + name + "=" + value);
+  }
+  return arguments;
+}
+
+PretrainFlags parse(std::vector<std::string> arguments) {
+  CLI::App app;
+  PretrainFlags flags;
+  CommonFlags common;
+  add_pretrain_flags(app, flags);
+  app.add_flag("--json", common.json);
+  app.add_flag("--quiet", common.quiet);
+  std::reverse(arguments.begin(), arguments.end());
+  app.parse(arguments);
+  return flags;
+}
+
+Prepared resume(const PretrainFlags& given, const CLI::App& verb) {
+  Prepared p;
+  p.run = fs::absolute(given.resume).lexically_normal();
+  if (!given.output.empty() && fs::absolute(given.output).lexically_normal() != p.run)
+    throw UsageError("--resume goes on in its own folder; leave --output away");
+  const fs::path config = p.run / "config.toml";
+  std::error_code none;
+  if (!fs::exists(config, none))
+    throw Error("{} is no run: it has no config.toml; name a run folder, or start one with --data and --output",
+                p.run.string());
+  p.lock.emplace(p.run);
+  const std::vector<std::string> kept = config_arguments(config.string());
+  const PretrainFlags flags = parse(with_defaults(given_arguments(verb), kept));
+  p.settings = flags.settings();
+  const auto refuse_change = [&](const nlohmann::ordered_json& then, std::string_view where) {
+    if (const std::string difference = first_difference(to_json(p.settings), then); !difference.empty())
+      throw UsageError(
+          "{} can't go on with other settings: {} ({}); leave that flag away, or start a new run with --init",
+          p.run.string(), difference, where);
+  };
+  refuse_change(to_json(parse(kept).settings()), "config.toml");
+  p.from = CheckpointStore(p.run / "checkpoints", {}).newest(warn);
+  if (p.from) refuse_change(p.from->state.settings, p.from->path.filename().string());
+  if (p.from && p.from->state.step >= p.settings.schedule.steps) return p;  // finished: nothing need be opened
+
+  open_data(p, flags.data);
+  if (p.from && p.from->state.dataset_fingerprint != p.data->info().fingerprint)
+    throw Error("{} was trained on a data set with the fingerprint {}, and {} has {}; name the right one with --data",
+                p.run.string(), p.from->state.dataset_fingerprint, p.data_path.string(), p.data->info().fingerprint);
+  p.model = make_cpu_model(p.settings.model, p.settings.threads);
+  if (p.from) {
+    load_checkpoint(p.from->path, *p.model);
+  } else {
+    warn(fmt::format("{} has no whole checkpoint yet; it begins again at step 0", p.run.string()));
+    initial_values(p);
+  }
+  return p;
+}
+
+void print_start(const Prepared& p) {
+  const PretrainSettings& s = p.settings;
+  const DatasetInfo& info = p.data->info();
+  std::int64_t parameters = 0;
+  for (const ParameterInfo& i : p.model->parameters()) parameters += i.count;
+  const double epochs = static_cast<double>(s.schedule.steps) * static_cast<double>(s.loader.batch_size) /
+                        static_cast<double>(p.split.train.size());
+  fmt::print(stderr, "data       {}: {} molecules, {} with positions, fingerprint {}\n", p.data_path.string(),
+             count_text(p.data->size()), count_text(info.with_positions), info.fingerprint);
+  fmt::print(stderr, "split      {} train, {} validation (fraction {}, seed {}), fingerprint {}\n",
+             count_text(p.split.train.size()), count_text(p.split.valid.size()), s.valid_fraction, s.loader.seed,
+             fingerprint(*p.data, p.split.valid));
+  fmt::print(stderr, "model      {}: {} layers, width {}, {} heads, {} parameters{}\n", s.model.name, s.model.layers,
+             s.model.width, s.model.heads, count_text(static_cast<std::uint64_t>(parameters)),
+             s.init.empty() ? "" : ", from " + s.init);
+  fmt::print(stderr, "objective  {}, 3D target {}\n", s.objective.name,
+             s.model.target == DistanceTarget::distance ? "distance" : "displacement");
+  fmt::print(stderr, "training   {} steps of {} molecules ({:.3g} epochs), lr {:g}, {} after {} steps of warm-up\n",
+             count_text(static_cast<std::uint64_t>(s.schedule.steps)), s.loader.batch_size, epochs, s.schedule.peak,
+             name_of(s.schedule.decay), s.schedule.warmup);
+  // Parameters, gradients and Adam's two moments in fp32.
+  fmt::print(stderr,
+             "machine    cpu, {}, {} threads and {} for the loader; {:.0f} MB for parameters, gradients and moments\n",
+             s.precision, s.threads, s.loader.threads, 16e-6 * static_cast<double>(p.model->parameter_count()));
+  fmt::print(stderr, "run        {}{}\n", p.run.string(),
+             p.from ? fmt::format(", going on from step {}", p.from->state.step) : "");
+  if (s.valid_every > 0 && p.split.valid.empty())
+    warn("the validation part is empty: no checkpoint can be chosen by it; raise --valid-fraction");
+  const bool wants_3d =
+      s.objective.distance_factor > 0 || s.objective.denoise_factor > 0 || s.objective.blend.pair_distance > 0;
+  if (wants_3d && (info.with_positions == 0 || !s.loader.use_positions))
+    warn(
+        "no molecule has positions, so 3D is neither shown nor recovered; prepare with --conformers, or choose "
+        "--objective 2d-to-2d");
+}
+
+void run_pretrain(const CLI::App& verb, const PretrainFlags& flags, const CommonFlags& common) {
+  const bool resumed = !flags.resume.empty();
+  Prepared p = resumed ? resume(flags, verb) : start(flags);
+  if (!p.model) {
+    fmt::print(stderr, "{} is finished: all {} steps are done\n", p.run.string(), p.settings.schedule.steps);
+    return;
+  }
+  if (!resumed) {
+    p.lock.emplace(p.run);
+    check_output(p.run);
+    write_file(p.run / "config.toml", to_toml(p.settings, p.data_path.string()));
+  }
+  if (!common.quiet) print_start(p);
+  const PretrainOutcome outcome = pretrain({.data = *p.data,
+                                            .split = p.split,
+                                            .model = *p.model,
+                                            .settings = p.settings,
+                                            .run = p.run,
+                                            .program_version = MOLEBLEND_VERSION,
+                                            .first_step = p.from ? p.from->state.step : 0,
+                                            .best = p.from ? p.from->state.best : std::nullopt,
+                                            .stop_at = flags.stop_at,
+                                            .quiet = common.quiet});
+  if (common.json) {
+    nlohmann::ordered_json json = {{"run", p.run.string()},
+                                   {"step", outcome.step},
+                                   {"steps", p.settings.schedule.steps},
+                                   {"loss", outcome.last_loss},
+                                   {"best", nullptr}};
+    if (outcome.best) json["best"] = {{"step", outcome.best->step}, {"loss", outcome.best->loss}};
+    std::cout << json.dump(2) << "\n";
+  }
+  if (!common.quiet) {
+    if (outcome.best)
+      fmt::print(stderr, "best       validation loss {:.4f} at step {}\n", outcome.best->loss, outcome.best->step);
+    if (outcome.step >= p.settings.schedule.steps)
+      fmt::print(stderr, "finished   evaluate it: moleblend evaluate --checkpoint {} --data {}\n", p.run.string(),
+                 p.data_path.string());
+    else
+      fmt::print(stderr, "stopped    after step {}; go on: moleblend pretrain --resume {}\n", outcome.step,
+                 p.run.string());
+  }
+  if (outcome.signal != 0) throw ExitStatus{128 + outcome.signal};
+}
+
+void add_pretrain(CLI::App& program) {
+  const auto flags = std::make_shared<PretrainFlags>();
+  const auto common = std::make_shared<CommonFlags>();
+  CLI::App* verb = add_verb(program, "pretrain",
+                            "Train the encoder on a data set: blend 2D and 3D relations, recover them all", *common);
+  add_pretrain_flags(*verb, *flags);
+  verb->callback([verb, flags, common] { run_pretrain(*verb, *flags, *common); });
+}
+
+const bool added = announce_verb(3, add_pretrain);
+
+}  // namespace
+}  // namespace moleblend
