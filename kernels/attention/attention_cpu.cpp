@@ -9,12 +9,6 @@ namespace {
 
 using namespace simd;
 
-/// Rows of scores worked on at a time: a molecule's all up to 64 tokens, then as many as keep a tile within the
-/// second-level cache. Multiples of 24 suit the 4-, 6- and 8-row blocks of small_product.
-std::int64_t tile_rows(std::int64_t tokens) {
-  return tokens <= 64 ? tokens : std::min(tokens, std::max<std::int64_t>(24, 4096 / tokens / 24 * 24));
-}
-
 /// Calls f(molecule, head) for this thread's share of all heads, cut by cost. A head costs its n² scores and, per
 /// token, about as much as 16 of them for reading and transposing.
 template <class F>
@@ -80,46 +74,6 @@ struct Head {
   }
 };
 
-template <class T>
-struct ScoreGradientRows {
-  std::int64_t rows, columns, stride;
-  T scale;
-  const T* p;       // [rows, stride]
-  const T* factor;  // [rows, stride], or null
-  T* dp;            // [rows, stride] in: gradient of the dropped probabilities; out: gradient of q · k
-  T* dbias;         // [rows, columns], dense; added to; or null
-};
-
-/// With p the probabilities and dp their gradient: ds = p (dp − Σ p dp).
-template <int V, class T>
-void score_gradient_rows(const ScoreGradientRows<T>& a, std::int64_t vectors) {
-  constexpr int w = kLanes<T>;
-  for (std::int64_t i = 0; i < a.rows; ++i) {
-    const T* p = a.p + i * a.stride;
-    T* dp = a.dp + i * a.stride;
-    Vector<T> product{};
-    for_each_vector<V>(vectors, [&](auto v) {
-      Vector<T> g = load(dp + v * w);
-      if (a.factor) g *= load(a.factor + i * a.stride + v * w);
-      store(dp + v * w, g);
-      product += g * load(p + v * w);
-    });
-    product = sum_over_lanes<T>(product);
-    for_each_vector<V>(vectors, [&](auto v) {
-      const Vector<T> ds = load(p + v * w) * (load(dp + v * w) - product);
-      store(dp + v * w, ds * a.scale);
-      if (!a.dbias) return;
-      T* sum = a.dbias + i * a.columns + v * w;
-      if (i * a.columns + (v + 1) * w <= a.rows * a.columns) {
-        // Lanes past the row add zeros to the next rows, which belong to the same head and so to this thread.
-        store(sum, load(sum) + ds);
-      } else {
-        for (std::int64_t j = 0; j < a.columns - v * w; ++j) sum[j] += ds[j];
-      }
-    });
-  }
-}
-
 }  // namespace
 
 template <class T>
@@ -172,12 +126,9 @@ void attention_backward(Cpu& cpu, const AttentionBackward<T>& a) {
         head.probabilities(i, rows, k_transposed, factor, p, with_dropout);
         small_product(n, d, rows, {with_dropout, 1, stride}, dout, in.width, dv, ld, i > 0);
         small_product(rows, stride, d, {dout, in.width, 1}, v_transposed, stride, dp, stride);
-        const ScoreGradientRows<T> gradient{rows,   n,
-                                            stride, in.scale,
-                                            p,      in.dropout.active() ? factor : nullptr,
-                                            dp,     a.dbias ? a.dbias + head.block + i * n : nullptr};
-        with_vector_count<T>(n,
-                             [&](auto count, std::int64_t vectors) { score_gradient_rows<count>(gradient, vectors); });
+        T* dbias = a.dbias ? a.dbias + head.block : nullptr;
+        score_gradient_rows<T>({rows, n, stride, in.scale, p, in.dropout.active() ? factor : nullptr, dp,
+                                dbias ? dbias + i * n : nullptr, n, dbias ? dbias + n * n : nullptr});
         small_product(rows, d, n, {dp, stride, 1}, head.k, ld, dq + i * ld, ld);
         small_product(n, d, rows, {dp, 1, stride}, head.q + i * ld, ld, dk, ld, i > 0);
       }

@@ -1,11 +1,18 @@
 #pragma once
 // Rows of attention probabilities, shared by the encoder's attention and the denoising head.
 
+#include <algorithm>
 #include <limits>
 
 #include "kernels/attention/simd.h"
 
 namespace moleblend::simd {
+
+/// Rows of scores worked on at a time: a molecule's all up to 64 tokens, then as many as keep a tile within the
+/// second-level cache. Multiples of 24 suit the 4-, 6- and 8-row blocks of small_product.
+inline std::int64_t tile_rows(std::int64_t tokens) {
+  return tokens <= 64 ? tokens : std::min(tokens, std::max<std::int64_t>(24, 4096 / tokens / 24 * 24));
+}
 
 /// Scores of a tile of rows, in place and padded to whole vectors, and what turns them into probabilities.
 template <class T>
@@ -71,6 +78,54 @@ inline void softmax_rows_of(const SoftmaxRows<T>& a, std::int64_t vectors) {
 template <class T>
 inline void softmax_rows(const SoftmaxRows<T>& a) {
   with_vector_count<T>(a.columns, [&](auto count, std::int64_t vectors) { softmax_rows_of<count>(a, vectors); });
+}
+
+/// A tile of probabilities with the gradients of what became of them.
+template <class T>
+struct ScoreGradientRows {
+  std::int64_t rows, columns, stride;
+  T scale;
+  const T* p;       // [rows, stride]
+  const T* factor;  // [rows, stride] dropout factors, or null
+  T* dp;            // [rows, stride] in: gradient of the dropped probabilities; out: gradient of q · k
+  T* dbias;         // [rows, columns] at `dbias_stride`; added to; or null
+  std::int64_t dbias_stride;
+  T* dbias_end;  // end of this head's part
+};
+
+template <int V, class T>
+inline void score_gradient_rows_of(const ScoreGradientRows<T>& a, std::int64_t vectors) {
+  constexpr int w = kLanes<T>;
+  for (std::int64_t i = 0; i < a.rows; ++i) {
+    const T* p = a.p + i * a.stride;
+    T* dp = a.dp + i * a.stride;
+    Vector<T> product{};
+    for_each_vector<V>(vectors, [&](auto v) {
+      Vector<T> g = load(dp + v * w);
+      if (a.factor) g *= load(a.factor + i * a.stride + v * w);
+      store(dp + v * w, g);
+      product += g * load(p + v * w);
+    });
+    product = sum_over_lanes<T>(product);
+    for_each_vector<V>(vectors, [&](auto v) {
+      const Vector<T> ds = load(p + v * w) * (load(dp + v * w) - product);
+      store(dp + v * w, ds * a.scale);
+      if (!a.dbias) return;
+      T* sum = a.dbias + i * a.dbias_stride + v * w;
+      if (a.dbias_end - sum >= w) {
+        // Lanes past the row add zeros to the next rows, which belong to the same head and so to this thread.
+        store(sum, load(sum) + ds);
+      } else {
+        for (std::int64_t j = 0; j < a.columns - v * w; ++j) sum[j] += ds[j];
+      }
+    });
+  }
+}
+
+/// With p the probabilities and dp their gradient: ds = p (dp − Σ p dp), dbias += ds, dp ← scale · ds.
+template <class T>
+inline void score_gradient_rows(const ScoreGradientRows<T>& a) {
+  with_vector_count<T>(a.columns, [&](auto count, std::int64_t vectors) { score_gradient_rows_of<count>(a, vectors); });
 }
 
 }  // namespace moleblend::simd
