@@ -11,10 +11,12 @@
 #include <cstring>
 #include <new>
 
+#include "io/chemistry/conformers/conformers.h"
 #include "io/chemistry/factory.h"
 #include "io/chemistry/openbabel/record.h"
 #include "io/chemistry/openbabel/snapshot.h"
 #include "io/chemistry/rules/rules.h"
+#include "io/support/error.h"
 
 namespace moleblend::chemistry {
 namespace {
@@ -38,17 +40,6 @@ void copy_positions(OpenBabel::OBMol& mol, const Snapshot& snapshot, Molecule& m
   }
 }
 
-Molecule to_molecule(Record& record, const ReadOptions& options, std::uint64_t) {
-  if (options.keep_hydrogens) record.mol.AddHydrogens();
-  auto snapshot = take_snapshot(record, options.keep_hydrogens);
-  Molecule molecule;
-  molecule.identifier = record.name;
-  encode_features(snapshot.graph, molecule.atoms, molecule.bonds);
-  if (options.use_positions && has_positions(record.mol)) copy_positions(record.mol, snapshot, molecule);
-  molecule.smiles = record.smiles.empty() ? written_smiles(record.mol) : record.smiles;
-  return molecule;
-}
-
 /// Runs `read` so that only Rejected, Error and bad_alloc leave it: a toolkit's own exceptions mean that the record is
 /// bad.
 template <class Read>
@@ -56,6 +47,8 @@ auto guarded(Read&& read) {
   try {
     return read();
   } catch (const Rejected&) {
+    throw;
+  } catch (const Error&) {
     throw;
   } catch (const std::bad_alloc&) {
     throw;
@@ -82,6 +75,21 @@ class OpenBabelChemistry : public Chemistry {
     });
   }
 
+  Molecule to_molecule(Record& record, const ReadOptions& options, std::uint64_t seed) {
+    if (options.keep_hydrogens) record.mol.AddHydrogens();
+    auto snapshot = take_snapshot(record, options.keep_hydrogens);
+    Molecule molecule;
+    molecule.identifier = record.name;
+    encode_features(snapshot.graph, molecule.atoms, molecule.bonds);
+    molecule.smiles = record.smiles.empty() ? written_smiles(record.mol) : record.smiles;
+    if (options.use_positions && has_positions(record.mol)) {
+      copy_positions(record.mol, snapshot, molecule);
+    } else if (options.conformers.count > 0) {
+      conformers_.build(record, snapshot, options.conformers, seed, molecule);
+    }
+    return molecule;
+  }
+
   std::unique_ptr<MoleculeStream> open(const std::string&, std::string_view, const ReadOptions&,
                                        std::uint64_t) override {
     return nullptr;
@@ -92,9 +100,15 @@ class OpenBabelChemistry : public Chemistry {
     return found && !(const_cast<OpenBabel::OBFormat*>(found)->Flags() & NOTREADABLE);
   }
 
-  bool has_engine(ConformerEngine engine) override { return engine == ConformerEngine::openbabel; }
+  bool has_engine(ConformerEngine engine) override { return conformers_.has(engine); }
 
-  std::string versions() override { return "Open Babel " + OpenBabel::OBReleaseVersion(); }
+  std::string versions() override {
+    const auto rdkit = rdkit_name();
+    return "Open Babel " + OpenBabel::OBReleaseVersion() + (rdkit.empty() ? "" : ", " + rdkit);
+  }
+
+ private:
+  Conformers conformers_;
 };
 
 }  // namespace

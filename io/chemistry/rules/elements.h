@@ -1,6 +1,6 @@
 #pragma once
-// Outer electrons and allowed valences of the elements, as RDKit's periodic table (2022.09) has them: the features
-// follow its valence model, not nature.
+// Outer electrons and allowed valences of the elements, as RDKit's periodic table (2022.09) has them: the features follow its
+// valence model, not nature. Covalent radii for the checks of a geometry.
 
 #include <span>
 
@@ -14,10 +14,10 @@ int outer_electrons(int atomic_number);
 /// Allowed valences, smallest first. Empty where the model has no opinion: transition metals, lanthanides, actinides.
 std::span<const int> allowed_valences(int atomic_number);
 
-/// Some elements allow their valences and then any other (Mg, Ca, Sr, Ba, Ra).
-bool allows_any_higher_valence(int atomic_number);
-
 /// The smallest allowed valence, −1 where there is none.
 int default_valence(int atomic_number);
+
+/// Å.
+double covalent_radius(int atomic_number);
 
 }  // namespace moleblend::chemistry

@@ -7,7 +7,9 @@ namespace moleblend::chemistry {
 namespace {
 
 /// An atom of an element without a valence model: whether the free ion has an odd number of outer electrons.
-int odd_electron(const GraphAtom& atom) { return std::max(outer_electrons(atom.atomic_number) - atom.charge, 0) % 2; }
+int odd_electron(const GraphAtom& atom) {
+  return std::max(outer_electrons(atom.atomic_number) - atom.charge, 0) % 2;
+}
 
 /// What is missing to the octet (or duet); a hypervalent atom is compared with its next allowed valence; an
 /// electron-poor atom (B, alkali metals) can't have more unpaired electrons than electrons that no bond uses.

@@ -109,7 +109,8 @@ std::set<std::uint32_t> ring_system(const MolecularGraph& graph, std::uint32_t a
     const auto from = waiting.back();
     waiting.pop_back();
     for (const auto& neighbour : graph.neighbours(from)) {
-      if (graph.bonds[neighbour.bond].in_ring && reached.insert(neighbour.atom).second) waiting.push_back(neighbour.atom);
+      if (graph.bonds[neighbour.bond].in_ring && reached.insert(neighbour.atom).second)
+        waiting.push_back(neighbour.atom);
     }
   }
   return reached;
