@@ -1,0 +1,141 @@
+// Global norm, clipping and Adam.
+
+#include <limits>
+
+#include "kernels/optimizer/optimizer.h"
+#include "tests/kernels/check.h"
+
+namespace moleblend {
+namespace {
+
+using testing::as;
+using testing::expect_close;
+using testing::random_values;
+
+TEST(GlobalNorm, IsTheRootOfTheSumOfSquares) {
+  for (const std::size_t count : {0u, 1u, 15u, 4096u, 4097u, 50000u}) {
+    const auto g = random_values(count, 1, 1e-3);
+    long double sum = 0;
+    for (const double x : g) sum += static_cast<long double>(x) * x;
+    const double expected = std::sqrt(static_cast<double>(sum));
+    double first = 0;
+    for (const int threads : {1, 2, 3, 7}) {
+      Cpu cpu(threads);
+      const double norm = global_norm(cpu, std::int64_t(count), g.data());
+      EXPECT_NEAR(norm, expected, 1e-14 * expected);
+      if (threads == 1) first = norm;
+      EXPECT_EQ(norm, first) << "the same bits for every number of threads";
+      const auto single = as<float>(g);
+      // Rounding of the inputs to fp32; the sum itself is in double.
+      EXPECT_NEAR(global_norm(cpu, std::int64_t(count), single.data()), expected, 1e-7 * expected);
+    }
+  }
+}
+
+TEST(GlobalNorm, SquaresBeyondFloatAreFinite) {
+  Cpu cpu(1);
+  const std::vector<float> g(10, 1e30f);
+  EXPECT_NEAR(global_norm(cpu, 10, g.data()), std::sqrt(10.0) * 1e30, 1e24);
+}
+
+TEST(GlobalNorm, NonFiniteComesThrough) {
+  Cpu cpu(2);
+  auto g = random_values(10000, 1);
+  g[9999] = std::numeric_limits<double>::infinity();
+  EXPECT_TRUE(std::isinf(global_norm(cpu, 10000, g.data())));
+  g[5000] = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_TRUE(std::isnan(global_norm(cpu, 10000, g.data())));
+}
+
+TEST(ClipFactor, NeverEnlarges) {
+  EXPECT_EQ(clip_factor(1, 5), 1);
+  EXPECT_EQ(clip_factor(0, 5), 1);
+  EXPECT_DOUBLE_EQ(clip_factor(10, 5), 5 / (10 + 1e-6));
+  EXPECT_EQ(clip_factor(1e9, 0), 1);
+  EXPECT_EQ(clip_factor(1e9, -1), 1);
+  EXPECT_EQ(clip_factor(std::numeric_limits<double>::infinity(), 5), 0);
+  EXPECT_TRUE(std::isnan(clip_factor(std::numeric_limits<double>::quiet_NaN(), 5)));
+}
+
+/// Five updates with changing gradients, learning rate and clipping.
+template <class T>
+struct Run {
+  std::vector<T> p, m, v;
+};
+template <class T>
+Run<T> five_updates(std::size_t count, int threads, double weight_decay) {
+  Run<T> r{as<T>(random_values(count, 1)), std::vector<T>(count), std::vector<T>(count)};
+  Cpu cpu(threads);
+  for (std::int64_t step = 1; step <= 5; ++step) {
+    const auto g = as<T>(random_values(count, std::uint64_t(10 + step), 0.01));
+    adam(cpu, Adam<T>{.count = std::int64_t(count),
+                      .parameter = r.p.data(),
+                      .gradient = g.data(),
+                      .m = r.m.data(),
+                      .v = r.v.data(),
+                      .gradient_scale = 1.0 / double(step),
+                      .learning_rate = 1e-2 * double(step - 1),
+                      .weight_decay = weight_decay,
+                      .step = step});
+  }
+  return r;
+}
+
+TEST(Adam, FollowsTheFormula) {
+  for (const double weight_decay : {0.0, 0.1}) {
+    const std::size_t count = 1003;
+    const auto start = random_values(count, 1);
+    auto p = start;
+    std::vector<double> m(count), v(count);
+    for (int t = 1; t <= 5; ++t) {
+      const auto gradient = random_values(count, std::uint64_t(10 + t), 0.01);
+      const double rate = 1e-2 * (t - 1);
+      for (std::size_t k = 0; k < count; ++k) {
+        const double g = gradient[k] / t;
+        m[k] = 0.9 * m[k] + 0.1 * g;
+        v[k] = 0.999 * v[k] + 0.001 * g * g;
+        p[k] -= rate * weight_decay * p[k];
+        p[k] -= rate * (m[k] / (1 - std::pow(0.9, t))) /
+                (std::sqrt(v[k] / (1 - std::pow(0.999, t))) + 1e-8 / std::sqrt(1 - std::pow(0.999, t)));
+      }
+    }
+    const auto r = five_updates<double>(count, 1, weight_decay);
+    expect_close<double, double>(r.p, p, 1e-13, 1, "parameters");
+    expect_close<double, double>(r.m, m, 1e-13, 1e-3, "m");
+    expect_close<double, double>(r.v, v, 1e-13, 1e-6, "v");
+    // fp32 rounding of five updates of at most 0.05 to parameters of order one.
+    expect_close<float, double>(five_updates<float>(count, 1, weight_decay).p, p, 1e-6, 1, "parameters in fp32");
+    double moved = 0;
+    for (std::size_t k = 0; k < count; ++k) moved = std::max(moved, std::abs(p[k] - start[k]));
+    EXPECT_GT(moved, 0.01);
+  }
+}
+
+TEST(Adam, SameBitsForAnyNumberOfThreads) {
+  const auto one = five_updates<float>(10007, 1, 0.01);
+  for (const int threads : {2, 3, 5}) {
+    const auto r = five_updates<float>(10007, threads, 0.01);
+    EXPECT_EQ(r.p, one.p);
+    EXPECT_EQ(r.m, one.m);
+    EXPECT_EQ(r.v, one.v);
+  }
+}
+
+TEST(Adam, RateZeroMovesTheMomentsOnly) {
+  Cpu cpu(1);
+  std::vector<float> p = {1}, g = {2}, m = {0}, v = {0};
+  adam(cpu, Adam<float>{.count = 1,
+                        .parameter = p.data(),
+                        .gradient = g.data(),
+                        .m = m.data(),
+                        .v = v.data(),
+                        .gradient_scale = 1,
+                        .learning_rate = 0,
+                        .step = 1});
+  EXPECT_EQ(p[0], 1);
+  EXPECT_FLOAT_EQ(m[0], 0.2f);
+  EXPECT_FLOAT_EQ(v[0], 0.004f);
+}
+
+}  // namespace
+}  // namespace moleblend
