@@ -22,30 +22,30 @@ namespace moleblend {
 /// Parameters of the encodings; with `T*` the same struct holds their gradients (added to).
 template <class T>
 struct RelationTables {
-  T* spd_table;       // [512, H], row s + 1
-  T* edge_table;      // [3 · 512 + 1, H], row category + 512 f + 3
-  T* edge_hop;        // [128 · H · H]: hop d gives W_d [H in, H out], vector on the left; five are used
-  T* graph_token;     // [H]
-  T* gaussian_mul;    // [1536], row z + 3 for the row atom i, z + 515 for the column atom j (z = atomic-number category)
-  T* gaussian_bias;   // [1536]
-  T* gaussian_mean;   // [K]
-  T* gaussian_std;    // [K]
-  T* distance_w1;     // [K, K]
-  T* distance_b1;     // [K]
-  T* distance_w2;     // [H, K]
-  T* distance_b2;     // [H]
+  T* spd_table;      // [512, H], row s + 1
+  T* edge_table;     // [3 · 512 + 1, H], row category + 512 f + 3
+  T* edge_hop;       // [128 · H · H]: hop d gives W_d [H in, H out], vector on the left; five are used
+  T* graph_token;    // [H]
+  T* gaussian_mul;   // [1536], row z + 3 for the row atom i, z + 515 for the column atom j (z = atomic-number category)
+  T* gaussian_bias;  // [1536]
+  T* gaussian_mean;  // [K]
+  T* gaussian_std;   // [K]
+  T* distance_w1;    // [K, K]
+  T* distance_b1;    // [K]
+  T* distance_w2;    // [H, K]
+  T* distance_b2;    // [H]
 };
 
 template <class T>
 struct RelationBiasInput {
   Packed packed;
-  std::int64_t heads, kernels;        // H, K
-  const std::uint16_t* spd;           // [P] hops; 510 = unreachable
-  const std::uint8_t* path;           // [P, 5] bond codes along the path, 0 = no such hop
-  const std::uint16_t* atom_codes;    // [N, 9]; feature 0 is the atomic-number category
-  const T* positions;                 // [N, 3] ångström, noised in pretraining; may be null if nothing shows 3D
-  const std::uint8_t* pair_visible;   // [P] bits of PairVisible
-  const std::uint8_t* atom_visible;   // [N] bits of AtomVisible
+  std::int64_t heads, kernels;       // H, K
+  const std::uint16_t* spd;          // [P] hops; 510 = unreachable
+  const std::uint8_t* path;          // [P, 5] bond codes along the path, 0 = no such hop
+  const std::uint16_t* atom_codes;   // [N, 9]; feature 0 is the atomic-number category
+  const T* positions;                // [N, 3] ångström, noised in pretraining; may be null if nothing shows 3D
+  const std::uint8_t* pair_visible;  // [P] bits of PairVisible
+  const std::uint8_t* atom_visible;  // [N] bits of AtomVisible
   RelationTables<const T> tables;
 };
 
