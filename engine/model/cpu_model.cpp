@@ -19,24 +19,13 @@ namespace {
 constexpr std::int64_t kPairMaps = 6;                          // row and column of three heads
 constexpr std::int64_t kPairColumns = kPairMaps * kPairWidth;  // 192
 constexpr std::int64_t kPairFeatures = kPairWidth * kPairWidth;
+
+/// Points `pointer` at the next piece of the block.
+template <class U>
+void take(Carver& carver, U*& pointer, std::int64_t count) {
+  pointer = carver.take<U>(count);
+}
 }  // namespace
-
-/// Hands out 64-byte aligned pieces of one block; with no block it only counts.
-template <class T>
-class CpuModel<T>::Carver {
- public:
-  explicit Carver(std::byte* base) : base_(base) {}
-  template <class U>
-  void take(U*& pointer, std::int64_t count) {
-    pointer = base_ ? reinterpret_cast<U*>(base_ + used_) : nullptr;
-    used_ += (static_cast<std::size_t>(count) * sizeof(U) + 63) / 64 * 64;
-  }
-  std::size_t used() const { return used_; }
-
- private:
-  std::byte* base_;
-  std::size_t used_ = 0;
-};
 
 template <class T>
 CpuModel<T>::CpuModel(const ModelConfig& config, int threads) : config_(config), layout_(config), cpu_(threads) {
@@ -76,18 +65,18 @@ void CpuModel<T>::carve(Carver& c, const Packed& packed, bool gradients) {
   const std::int64_t N = packed.atoms(), P = packed.pairs(), tokens = packed.tokens(), B = packed.molecules;
   const std::int64_t D = config_.width, F = config_.ffn, H = config_.heads, K = config_.kernels;
   State& s = state_;
-  c.take(s.pair_visible, P);
-  c.take(s.atom_visible, N);
-  c.take(s.noise, 3 * N);
-  c.take(s.positions, 3 * N);
-  c.take(s.bias, H * packed.token_pairs());
-  c.take(s.gaussian_sum, N * K);
-  c.take(s.gaussian_term, N * D);
-  c.take(s.embedded, tokens * D);
-  c.take(s.normalised, tokens * D);
-  c.take(s.rstd, tokens);
-  c.take(s.first, tokens * D);
-  c.take(s.branch, tokens * D);
+  take(c, s.pair_visible, P);
+  take(c, s.atom_visible, N);
+  take(c, s.noise, 3 * N);
+  take(c, s.positions, 3 * N);
+  take(c, s.bias, H * packed.token_pairs());
+  take(c, s.gaussian_sum, N * K);
+  take(c, s.gaussian_term, N * D);
+  take(c, s.embedded, tokens * D);
+  take(c, s.normalised, tokens * D);
+  take(c, s.rstd, tokens);
+  take(c, s.first, tokens * D);
+  take(c, s.branch, tokens * D);
   for (std::size_t l = 0; l < s.layer.size(); ++l) {
     LayerState& y = s.layer[l];
     if (!gradients && l > 0) {
@@ -95,50 +84,50 @@ void CpuModel<T>::carve(Carver& c, const Packed& packed, bool gradients) {
       y = s.layer[0];
       continue;
     }
-    c.take(y.qkv, tokens * 3 * D);
-    c.take(y.attended, tokens * D);
-    c.take(y.normalised1, tokens * D);
-    c.take(y.rstd1, tokens);
-    c.take(y.mid, tokens * D);
-    c.take(y.hidden, tokens * F);
-    c.take(y.activated, tokens * F);
-    c.take(y.normalised2, tokens * D);
-    c.take(y.rstd2, tokens);
-    c.take(y.out, tokens * D);
+    take(c, y.qkv, tokens * 3 * D);
+    take(c, y.attended, tokens * D);
+    take(c, y.normalised1, tokens * D);
+    take(c, y.rstd1, tokens);
+    take(c, y.mid, tokens * D);
+    take(c, y.hidden, tokens * F);
+    take(c, y.activated, tokens * F);
+    take(c, y.normalised2, tokens * D);
+    take(c, y.rstd2, tokens);
+    take(c, y.out, tokens * D);
   }
   if (config_.tasks > 0) {
-    c.take(s.dense, tokens * D);
-    c.take(s.dense_activated, tokens * D);
-    c.take(s.logits, tokens * config_.tasks);
-    c.take(s.readout, B * std::max(D, config_.tasks));
+    take(c, s.dense, tokens * D);
+    take(c, s.dense_activated, tokens * D);
+    take(c, s.logits, tokens * config_.tasks);
+    take(c, s.readout, B * std::max(D, config_.tasks));
   } else {
-    c.take(s.atoms, N * D);
-    c.take(s.pair_raw, N * kPairColumns);
-    c.take(s.pair_features, N * kPairColumns);
-    c.take(s.distance_weight, 3 * kPairFeatures);
-    c.take(s.distance_bias, 3);
-    c.take(s.denoise_qkv, N * 3 * D);
+    take(c, s.atoms, N * D);
+    take(c, s.pair_raw, N * kPairColumns);
+    take(c, s.pair_features, N * kPairColumns);
+    take(c, s.distance_weight, 3 * kPairFeatures);
+    take(c, s.distance_bias, 3);
+    take(c, s.denoise_qkv, N * 3 * D);
   }
   if (!gradients) return;
-  c.take(s.dx, tokens * D);
-  c.take(s.dbranch, tokens * D);
-  c.take(s.dwide, tokens * std::max({3 * D, F, config_.tasks}));
-  c.take(s.dnarrow, tokens * D);
-  c.take(s.dbias, H * packed.token_pairs());
-  c.take(s.dgaussian_sum, N * K);
-  c.take(s.dgaussian_term, N * D);
+  take(c, s.dx, tokens * D);
+  take(c, s.dbranch, tokens * D);
+  take(c, s.dwide, tokens * std::max({3 * D, F, config_.tasks}));
+  take(c, s.dnarrow, tokens * D);
+  take(c, s.dbias, H * packed.token_pairs());
+  take(c, s.dgaussian_sum, N * K);
+  take(c, s.dgaussian_term, N * D);
   if (config_.tasks == 0) {
-    c.take(s.dpair_features, N * kPairColumns);
-    c.take(s.ddistance_weight, 3 * kPairFeatures);
-    c.take(s.ddistance_bias, 3);
+    take(c, s.dpair_features, N * kPairColumns);
+    take(c, s.ddistance_weight, 3 * kPairFeatures);
+    take(c, s.ddistance_bias, 3);
   }
 }
 
 template <class T>
 void CpuModel<T>::reserve(const Packed& packed, bool gradients) {
-  Carver count(nullptr);
+  Carver count;
   carve(count, packed, gradients);
-  Carver carver(static_cast<std::byte*>(memory_.reserve(count.used())));
+  Carver carver(memory_.reserve(count.bytes()));
   carve(carver, packed, gradients);
 }
 
@@ -191,7 +180,7 @@ template <class T>
 RelationBiasInput<T> CpuModel<T>::relation_input(const Batch& batch) {
   return {.packed = batch.packed(),
           .heads = config_.heads,
-          .kernels = config_.kernels,
+          .kernels = config_.with_distance ? config_.kernels : 0,
           .spd = batch.spd.data(),
           .path = batch.path.data(),
           .atom_codes = batch.atom_codes.data(),

@@ -4,6 +4,7 @@
 #include "engine/model/layout.h"
 #include "engine/model/model.h"
 #include "kernels/attention/attention.h"
+#include "kernels/common/carve.h"
 #include "kernels/relation_bias/relation_bias.h"
 
 namespace moleblend {
@@ -75,7 +76,6 @@ class CpuModel final : public Model {
   const State& state() const { return state_; }
 
  private:
-  class Carver;
   void carve(Carver& carver, const Packed& packed, bool gradients);
   void reserve(const Packed& packed, bool gradients);
   void draw(const Batch& batch, const PretrainStep& step);

@@ -200,17 +200,19 @@ void add_to_gradients(const RelationBiasInput<T>& in, const Encodings<T>& e, con
   const std::int64_t heads = in.heads, kernels = in.kernels;
   add(kSpdRows * heads, sum.spd, out.spd_table);
   add(heads, sum.graph_token, out.graph_token);
-  add(kElementRows, sum.mul, out.gaussian_mul);
-  add(kElementRows, sum.bias, out.gaussian_bias);
-  add(kernels, sum.mean, out.gaussian_mean);
-  for (std::int64_t k = 0; k < kernels; ++k) {
-    const T std = in.tables.gaussian_std[k];
-    out.gaussian_std[k] += std > T(0) ? sum.sigma[k] : std < T(0) ? -sum.sigma[k] : T(0);
+  if (kernels > 0) {
+    add(kElementRows, sum.mul, out.gaussian_mul);
+    add(kElementRows, sum.bias, out.gaussian_bias);
+    add(kernels, sum.mean, out.gaussian_mean);
+    for (std::int64_t k = 0; k < kernels; ++k) {
+      const T std = in.tables.gaussian_std[k];
+      out.gaussian_std[k] += std > T(0) ? sum.sigma[k] : std < T(0) ? -sum.sigma[k] : T(0);
+    }
+    add(kernels * kernels, sum.w1, out.distance_w1);
+    add(kernels, sum.b1, out.distance_b1);
+    add(heads * kernels, sum.w2, out.distance_w2);
+    add(heads, sum.b2, out.distance_b2);
   }
-  add(kernels * kernels, sum.w1, out.distance_w1);
-  add(kernels, sum.b1, out.distance_b1);
-  add(heads * kernels, sum.w2, out.distance_w2);
-  add(heads, sum.b2, out.distance_b2);
 
   for (std::int64_t d = 0; d < kPathHops; ++d) {
     const T* dhop = sum.hop + d * kHopRows * heads;

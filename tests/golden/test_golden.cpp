@@ -100,7 +100,7 @@ void compare_encodings(const GoldenCase& golden, CpuModel<T>& model, Comparison<
     std::fill(pairs.begin(), pairs.end(), visible);
     relation_bias_forward<T>(cpu, {.in = {.packed = packed,
                                           .heads = H,
-                                          .kernels = K,
+                                          .kernels = golden.config.with_distance ? K : 0,
                                           .spd = golden.batch.spd.data(),
                                           .path = golden.batch.path.data(),
                                           .atom_codes = golden.batch.atom_codes.data(),
