@@ -39,6 +39,9 @@ struct Prepared {
 void open_data(Prepared& p, const std::string& data) {
   p.data_path = fs::absolute(data).lexically_normal();
   p.data = Dataset::open(p.data_path);
+  // Records are checked as they are read; a set that takes seconds to read is checked as a whole, before a run folder is made.
+  constexpr std::uint64_t kQuicklyRead = 5'000'000;
+  if (p.data->size() <= kQuicklyRead) p.data = Dataset::open(p.data_path, true);
   p.split = random_split(p.data->size(), p.settings.valid_fraction, p.settings.loader.seed);
   if (p.split.train.empty())
     throw Error("{} has {} molecules, of which none is left to train on; prepare more, or lower --valid-fraction",
@@ -48,8 +51,8 @@ void open_data(Prepared& p, const std::string& data) {
 void check_output(const fs::path& run) {
   std::error_code none;
   if (fs::exists(run / "config.toml", none))
-    throw Error("{} is a run already; go on with it by --resume {}, or choose another --output", run.string(),
-                run.string());
+    throw UsageError("{} is a run already; go on with it by --resume {}, or choose another --output", run.string(),
+                     run.string());
   if (fs::exists(run, none) && !fs::is_directory(run, none))
     throw Error("{} is a file; choose another --output", run.string());
   for (const auto& entry : fs::directory_iterator(run, none))
@@ -151,7 +154,7 @@ void print_start(const Prepared& p) {
   const double epochs = static_cast<double>(s.schedule.steps) * static_cast<double>(s.loader.batch_size) /
                         static_cast<double>(p.split.train.size());
   fmt::print(stderr, "data       {}: {} molecules, {} with positions, fingerprint {}\n", p.data_path.string(),
-             count_text(p.data->size()), count_text(info.with_positions), info.fingerprint);
+             count_text(p.data->size()), count_text(info.with_positions), info.fingerprint.substr(0, 16));
   fmt::print(stderr, "split      {} train, {} validation (fraction {}, seed {}), fingerprint {}\n",
              count_text(p.split.train.size()), count_text(p.split.valid.size()), s.valid_fraction, s.loader.seed,
              fingerprint(*p.data, p.split.valid));

@@ -43,10 +43,8 @@ PretrainSettings PretrainFlags::settings() const {
   check_choice(target, {"distance", "displacement"}, "target");
   check_choice(init_values, {"default", "reference"}, "init-values");
   if (device == "cuda")
-    throw Error(
-        "this build of moleblend computes on the CPU only and has no CUDA part; leave --device cuda away, or build "
-        "with CUDA");
-  if (precision == "bf16") throw Error("this build of moleblend computes in fp32 only; leave --precision bf16 away");
+    throw Error("this build of moleblend has no CUDA part and computes on the CPU only; use --device cpu");
+  if (precision == "bf16") throw Error("this build of moleblend computes in fp32 only; use --precision fp32");
 
   PretrainSettings s = direct;
   s.model = ModelConfig::named(model);
@@ -110,7 +108,10 @@ PretrainSettings PretrainFlags::settings() const {
 void add_pretrain_flags(CLI::App& verb, PretrainFlags& f) {
   const auto group = [&verb](const char* title) {
     return [&verb, title](const char* name, auto& value, const char* text) {
-      return verb.add_option(name, value, text)->group(title)->capture_default_str();
+      CLI::Option* option = verb.add_option(name, value, text)->group(title)->capture_default_str();
+      // A flag given twice means its last value, so that a script's flags can be followed by one's own. Lists take all.
+      if constexpr (!std::is_same_v<std::decay_t<decltype(value)>, std::vector<double>>) option->take_last();
+      return option;
     };
   };
   f.direct.threads = available_cores();

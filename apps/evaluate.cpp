@@ -1,0 +1,148 @@
+// moleblend evaluate: how well a pretrained network recovers each relation from each visible input.
+
+#include <fmt/format.h>
+#include <sched.h>
+
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "apps/verb.h"
+#include "engine/evaluation/fixed_batches.h"
+#include "engine/evaluation/recovery.h"
+#include "engine/training/checkpoint_store.h"
+#include "engine/training/settings.h"
+#include "io/support/error.h"
+#include "io/support/progress.h"
+
+namespace moleblend {
+namespace {
+
+struct EvaluateFlags {
+  std::string checkpoint, data, part, device = "cpu", precision = "fp32";
+  RecoveryOptions options;
+  int threads = 1;
+};
+
+void warn(const std::string& text) {
+  std::cerr << "moleblend: warning: " << text << "\n";
+}
+
+/// The molecules to evaluate, and those that the baselines are fitted on.
+struct Parts {
+  std::string name;
+  Subset evaluated, fitted;
+  bool same_data;
+};
+
+Parts choose_parts(const EvaluateFlags& flags, const Dataset& data, const CheckpointState& state) {
+  Subset all(data.size());
+  std::iota(all.begin(), all.end(), std::uint64_t{0});
+  const bool same = data.info().fingerprint == state.dataset_fingerprint;
+  if (!same) {
+    // Another data set has no part that the run has seen or not seen; the baselines may know all of it, in their favour.
+    if (flags.part == "valid" || flags.part == "train")
+      throw UsageError(
+          "--part {} is a part of the data set that the run was trained on, and {} is another one; use --part all",
+          flags.part, flags.data);
+    return {"all", all, all, false};
+  }
+  const nlohmann::ordered_json& s = state.settings;
+  Split split = random_split(data.size(), s.at("valid_fraction").get<double>(), s.at("seed").get<std::uint64_t>());
+  if (flags.part == "train") return {"train", split.train, split.train, true};
+  if (flags.part == "all") return {"all", all, split.train, true};
+  if (split.valid.empty()) throw Error("the run kept no validation part; evaluate --part train, or another data set");
+  return {"valid", std::move(split.valid), std::move(split.train), true};
+}
+
+void run_evaluate(const EvaluateFlags& flags, const CommonFlags& common) {
+  if (flags.checkpoint.empty() || flags.data.empty())
+    throw UsageError("name a checkpoint (or run) and a data set: --checkpoint RUN --data DIR");
+  if (flags.part != "" && flags.part != "valid" && flags.part != "train" && flags.part != "all")
+    throw UsageError("--part can't be '{}'; choose valid, train or all", flags.part);
+  if (flags.options.draws < 1) throw UsageError("--draws must be at least 1, and is {}", flags.options.draws);
+  if (flags.options.batch_atoms < 1)
+    throw UsageError("--batch-atoms must be at least 1, and is {}", flags.options.batch_atoms);
+  if (flags.threads < 1 || flags.threads > 1024)
+    throw UsageError("--threads must lie between 1 and 1024, and is {}", flags.threads);
+  if (flags.device != "cpu")
+    throw Error("this build of moleblend has no CUDA part and computes on the CPU only; use --device cpu");
+  if (flags.precision != "fp32") throw Error("this build of moleblend computes in fp32 only; use --precision fp32");
+
+  const CheckpointStore::Found found = find_checkpoint(flags.checkpoint, Prefer::best, warn);
+  if (found.state.kind != "pretrain")
+    throw Error(
+        "{} is a fine-tuned model, which recovers no relations; evaluate the pretrained checkpoint it came from",
+        found.path.string());
+  const Dataset data = Dataset::open(flags.data);
+  const Parts parts = choose_parts(flags, data, found.state);
+  const Objective objective = objective_from(found.state.settings.at("objective"));
+  const std::unique_ptr<Model> model = make_cpu_model(found.state.model, flags.threads);
+  load_parameters(found.path, *model, Absent::refuse);
+
+  const Recovery recovery = recover(*model, data, parts.evaluated, parts.fitted, objective, flags.options);
+  const std::string part_fingerprint = fingerprint(data, parts.evaluated);
+  if (common.json) {
+    const nlohmann::ordered_json json = {{"checkpoint", found.path.string()},
+                                         {"step", found.state.step},
+                                         {"data", flags.data},
+                                         {"data_fingerprint", data.info().fingerprint},
+                                         {"trained_on_this_data", parts.same_data},
+                                         {"part", parts.name},
+                                         {"part_fingerprint", part_fingerprint},
+                                         {"molecules", recovery.molecules},
+                                         {"left_out_without_positions", recovery.left_out},
+                                         {"baselines_fitted_on", recovery.fitted},
+                                         {"seed", flags.options.seed},
+                                         {"draws", flags.options.draws},
+                                         {"noise_scale", objective.noise_scale},
+                                         {parts.name, to_json(recovery, found.state.model.target)}};
+    std::cout << json.dump(2) << "\n";
+    return;
+  }
+  fmt::print("checkpoint  {} (step {})\n", found.path.string(), found.state.step);
+  fmt::print("molecules   {} of {}, part {}, fingerprint {}{}\n", count_text(recovery.molecules), flags.data,
+             parts.name, part_fingerprint, parts.same_data ? "" : "; not the data set of the run");
+  if (recovery.left_out > 0)
+    fmt::print("            {} without positions are left out\n", count_text(recovery.left_out));
+  fmt::print("draws       {} with seed {}; positions are shown with noise of {} Å\n\n", flags.options.draws,
+             flags.options.seed, objective.noise_scale);
+  fmt::print("{}\n", table(recovery, found.state.model.target));
+  fmt::print(
+      "constant: the most frequent class (of each hop), the median distance. look-up: a pair's own visible relation "
+      "copied, or the\n"
+      "most frequent class or median of pairs that show the same. Both from {} molecules of {}. ✓: better than both.\n",
+      count_text(recovery.fitted), parts.same_data ? "the training part" : "this data set itself, in their favour");
+}
+
+void add_evaluate(CLI::App& program) {
+  const auto flags = std::make_shared<EvaluateFlags>();
+  const auto common = std::make_shared<CommonFlags>();
+  CLI::App* verb =
+      add_verb(program, "evaluate",
+               "How well a pretrained model recovers relations from 2D, 3D and both, beside baselines", *common);
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (sched_getaffinity(0, sizeof cores, &cores) == 0) flags->threads = std::max(1, CPU_COUNT(&cores));
+  const auto option = [verb](const char* name, auto& value, const char* text) {
+    verb->add_option(name, value, text)->capture_default_str()->take_last();
+  };
+  option("--checkpoint", flags->checkpoint, "A checkpoint, or a run (its best one on validation, else its newest)");
+  option("--data", flags->data, "Data set made by `moleblend prepare`");
+  option("--part", flags->part,
+         "valid (held out by the run), train or all [valid; all for a data set that the run was not trained on]");
+  option("--draws", flags->options.draws, "Independent sets of draws, pooled");
+  option("--seed", flags->options.seed, "Seed of draws and noise");
+  option("--batch-atoms", flags->options.batch_atoms, "Atoms a forward pass");
+  option("--threads", flags->threads, "Threads of the arithmetic");
+  option("--device", flags->device, "cpu or cuda");
+  option("--precision", flags->precision, "fp32 or bf16");
+  verb->footer("Example:\n  moleblend evaluate --checkpoint run --data molecules");
+  verb->callback([flags, common] { run_evaluate(*flags, *common); });
+}
+
+const bool added = announce_verb(4, add_evaluate);
+
+}  // namespace
+}  // namespace moleblend
