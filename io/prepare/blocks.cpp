@@ -144,14 +144,15 @@ OutputFolder::OutputFolder(const PrepareOptions& options, const Inputs& inputs, 
   namespace fs = std::filesystem;
   std::error_code error;
   if (fs::exists(path_, error) && !fs::is_directory(path_, error))
-    throw Error("--output {} is a file; name a folder", path_.string());
+    throw UsageError("--output {} is a file; name a folder", path_.string());
   const auto holds_something = [&] {
     if (!fs::exists(path_)) return false;
     return std::any_of(fs::directory_iterator(path_), fs::directory_iterator(),
                        [](const auto& e) { return e.path().filename() != ".lock"; });
   };
   if (!options.resume && holds_something())
-    throw Error("{} is not empty; name another folder, or go on with an interrupted run with --resume", path_.string());
+    throw UsageError("--output {} is not empty; name another folder, or go on with an interrupted run with --resume",
+                     path_.string());
   lock_.emplace(path_);
   // Once more under the lock: another run may have begun in between.
   const fs::path run_file = path_ / kRunFile;
@@ -159,8 +160,8 @@ OutputFolder::OutputFolder(const PrepareOptions& options, const Inputs& inputs, 
   remove_partial_files(path_);
   if (holds_something()) {
     if (!options.resume)
-      throw Error("{} is not empty; name another folder, or go on with an interrupted run with --resume",
-                  path_.string());
+      throw UsageError("--output {} is not empty; name another folder, or go on with an interrupted run with --resume",
+                       path_.string());
     if (!fs::exists(run_file))
       throw Error("{} is not empty and holds no run to go on with (no {}); name another folder", path_.string(),
                   kRunFile);

@@ -11,7 +11,7 @@ std::uint32_t add_file(Inputs& inputs, const std::filesystem::path& path) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error))
     throw Error("{} is a folder; name the molecule files in it", path.string());
-  if (!std::filesystem::exists(path, error)) throw Error("there is no file {}", path.string());
+  if (!std::filesystem::exists(path, error)) throw Error("there is no file {}; check the path", path.string());
   SourceFile file;
   file.path = path.string();
   file.bytes = std::filesystem::file_size(path);
@@ -25,7 +25,7 @@ std::string choose_format(const std::filesystem::path& path, const std::string& 
   const std::string format = given.empty() ? format_of(path) : lower_case(given);
   if (splitter_of(format) != Splitter::whole_file || (!format.empty() && chemistry.knows_format(format))) return format;
   if (!given.empty())
-    throw UsageError("--format {}: Open Babel reads no such format (`obabel -L formats` lists them)", given);
+    throw UsageError("--format {}: Open Babel reads no such format; `obabel -L formats` lists them", given);
   throw UsageError(
       "{}: the file's ending does not say what it holds; give its format with --format (smi, csv, tsv, sdf, mol2, xyz, "
       "pdb "
@@ -61,15 +61,21 @@ Inputs find_inputs(const PrepareOptions& options, Chemistry& chemistry) {
     input.sdf = sdf;
     input.format = format_of(table);
     if (splitter_of(input.format) != Splitter::table)
-      throw UsageError("--pair {} {}: the first of the two must be a table (CSV or TSV)", table.string(), sdf.string());
+      throw UsageError("--pair {} {}: the first is no table; name a CSV or TSV file, then an SDF", table.string(),
+                       sdf.string());
     if (splitter_of(format_of(sdf)) != Splitter::sdf)
-      throw UsageError("--pair {} {}: the second of the two must be an SDF", table.string(), sdf.string());
+      throw UsageError("--pair {} {}: the second is no SDF; name a CSV or TSV file, then an SDF", table.string(),
+                       sdf.string());
     input.file = add_file(inputs, table);
     add_file(inputs, sdf);
     inputs.list.push_back(std::move(input));
   }
-  for (const Input& input : inputs.list)
-    if (!input.is_whole_file()) input.open(options.columns);
+  bool any_record = false;
+  for (const Input& input : inputs.list) {
+    Record record;
+    any_record = (input.is_whole_file() || input.open(options.columns)->next(record)) || any_record;
+  }
+  if (!any_record) throw Error("{}: no molecules in it; check the file and its --format", inputs.files.front().path);
   return inputs;
 }
 

@@ -20,7 +20,9 @@ LineReader::LineReader(const std::filesystem::path& path)
   if (std::filesystem::is_directory(path)) throw Error("{} is a folder; name the molecule files in it", path.string());
   errno = 0;
   file_.reset(gzopen(path.c_str(), "rb"));  // reads files that are not gzip as they are
-  if (!file_) throw Error("can't read {}: {}", path.string(), std::strerror(errno == 0 ? ENOMEM : errno));
+  if (!file_)
+    throw Error("can't read {}: {}; check the path and the permissions", path.string(),
+                std::strerror(errno == 0 ? ENOMEM : errno));
   gzbuffer(file_.get(), kBufferBytes);
 }
 

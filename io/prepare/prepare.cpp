@@ -50,17 +50,18 @@ void check_options(const PrepareOptions& o, Chemistry& chemistry) {
   const ConformerOptions& c = o.read.conformers;
   if (o.output.empty()) throw UsageError("no output folder is given; name it with --output");
   if (o.block_size < 1 || o.block_size > 1u << 20)
-    throw UsageError("--block-size {} is not between 1 and 1,048,576", o.block_size);
+    throw UsageError("--block-size {} is out of range; give 1 to 1,048,576 records", o.block_size);
   if (o.parts < 1 || o.part < 1 || o.part > o.parts)
-    throw UsageError("--part {}/{}: parts are numbered from 1 to their number", o.part, o.parts);
+    throw UsageError("--part {}/{} does not exist; in i/n, i is a number from 1 to n", o.part, o.parts);
   if (!(o.timeout > 0 && o.timeout <= 86400))
-    throw UsageError("--timeout {} is not between 0 and 86,400 seconds", o.timeout);
+    throw UsageError("--timeout {} is out of range; give up to 86,400 seconds", o.timeout);
   if (o.memory_mb > 0 && o.memory_mb < 64)
-    throw UsageError("--memory {}: Open Babel needs at least 64 MB (0: no bound)", o.memory_mb);
+    throw UsageError("--memory {} is too little for Open Babel; give at least 64 MB, or 0 for no bound", o.memory_mb);
   if (o.workers < 0 || o.workers > 4096)
-    throw UsageError("--workers {} is not between 1 and 4,096 (0: one a core)", o.workers);
-  if (c.count < 0 || c.count > 1000) throw UsageError("--conformers {} is not between 0 and 1,000", c.count);
-  if (c.force_field_steps < 0) throw UsageError("--force-field-steps {} is negative", c.force_field_steps);
+    throw UsageError("--workers {} is out of range; give 1 to 4,096, or 0 for one a core", o.workers);
+  if (c.count < 0 || c.count > 1000) throw UsageError("--conformers {} is out of range; give 0 to 1,000", c.count);
+  if (c.force_field_steps < 0)
+    throw UsageError("--force-field-steps {} is negative; give 0 or more", c.force_field_steps);
   if (c.required && c.count == 0)
     throw UsageError("--require-conformers asks for conformers to be built; say how many with --conformers");
   if (c.count > 0 && !chemistry.has_engine(c.engine))
@@ -92,7 +93,7 @@ class Run {
         while (!pool_.hungry()) deliver_one();
       } else {
         std::unique_ptr<RecordSource> source = input.open(options_.columns);
-        read(*source, input.file);
+        read(*source, input);
         if (std::string remark = source->remark(); !remark.empty())
           summary.remarks.push_back(input.path.string() + ": " + remark);
       }
@@ -100,6 +101,8 @@ class Run {
     }
     drain();
     if (writer_) finish_block();
+    for (const SourceFile& file : inputs_.files)
+      if (file.records == 0) summary.remarks.push_back(file.path + ": no molecules in it");
     progress_.finish(state_text());
     summary.read = read_;
     summary.records = records_;
@@ -122,7 +125,7 @@ class Run {
   bool is_ours(std::uint64_t block) const { return block % options_.parts == options_.part - 1; }
   bool is_to_do(std::uint64_t block) const { return is_ours(block) && !folder_.has(block); }
 
-  void read(RecordSource& source, std::uint32_t file) {
+  void read(RecordSource& source, const Input& input) {
     // Which block a record falls into is known only when the records before it are counted. That matters where blocks are left out.
     if (whole_files_waiting_ && (options_.parts > 1 || folder_.done_before())) drain();
     constexpr std::size_t batch_bytes = 1u << 18, skipped_at_once = 4096;
@@ -135,7 +138,8 @@ class Run {
     };
     Record record;
     while (source.next(record)) {
-      record.file = file;
+      record.file = input.file;
+      if (!input.sdf.empty() && record.format == "sdf") ++inputs_.files[input.file + 1].records;
       record.labels.resize(options_.columns.labels.size(), std::numeric_limits<double>::quiet_NaN());
       record.skipped = !is_to_do(submitted_++ / options_.block_size);
       if (record.skipped)

@@ -34,7 +34,8 @@ constexpr double kWallFactor =
 struct ReaderPool::SharedStates {
   explicit SharedStates(std::size_t count) : bytes(count * sizeof(ReaderState)) {
     memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) throw Error("can't share memory with the reader processes: {}", std::strerror(errno));
+    if (memory == MAP_FAILED)
+      throw Error("can't share memory with the reader processes: {}; use fewer --workers", std::strerror(errno));
     states = static_cast<ReaderState*>(memory);
     for (std::size_t i = 0; i < count; ++i) new (states + i) ReaderState;
   }
@@ -135,7 +136,9 @@ bool ReaderPool::next(Record& record, Outcome& outcome) {
       return true;
     }
     if (units_.empty()) return false;
-    if (options_.stop != nullptr && *options_.stop != 0) throw Interrupted("stopped by a signal");
+    if (options_.stop != nullptr && *options_.stop != 0)
+      throw Interrupted("stopped by signal {} before the end; what is finished is kept, go on with --resume",
+                        options_.stop->load());
     pump();
   }
 }
@@ -160,6 +163,7 @@ void ReaderPool::send(Worker& worker, Unit& unit) {
     message.put(unit.path);
     message.put(unit.format);
     message.put(unit.answered());
+    message.put<std::uint8_t>(unit.deaths > 0);
   } else {
     message.put(RequestKind::records);
     const std::size_t count_at = message.bytes().size();
@@ -307,11 +311,12 @@ void ReaderPool::handle_death(Worker& worker) {
   start(worker);
   if (current == 0) {
     if (++deaths_without_work_ > kMaxDeathsWithoutWork)
-      throw Error("the reader processes die without reading anything: {}", reason);
+      throw Error("the reader processes die without reading anything: {}; give them more --memory", reason);
   } else if (out_of_time && *out_of_time == current - 1) {
     reject(*unit, current - 1, fmt::format("took longer than {} s", options_.seconds));
   } else if (!out_of_time) {
-    const bool again = unit->suspect == current - 1 || (unit->is_file && ++unit->deaths >= kMaxDeathsOnFile);
+    ++unit->deaths;
+    const bool again = unit->suspect == current - 1 || (unit->is_file && unit->deaths >= kMaxDeathsOnFile);
     if (again)
       reject(*unit, current - 1, reason);
     else

@@ -81,6 +81,7 @@ class Reader {
         read_records(in);
       else
         read_file(in);
+      answer_at_once_ = 0;
       answer(AnswerKind::done, 0, {});
       flush();
     }
@@ -111,7 +112,7 @@ class Reader {
     std::uint32_t file = 0;
     std::string path, format;
     std::uint64_t skip = 0;
-    in.get(file), in.get(path), in.get(format), in.get(skip);
+    in.get(file), in.get(path), in.get(format), in.get(skip), in.get(answer_at_once_);
     begin(0);
     std::unique_ptr<MoleculeStream> stream;
     try {
@@ -136,6 +137,7 @@ class Reader {
     end();
   }
 
+  /// From here until end(), time counts and death is the record's.
   void begin(std::uint64_t index) {
     state_.cpu_start = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
     state_.wall_start = wall_time();
@@ -143,7 +145,7 @@ class Reader {
   }
   void end() {
     state_.current = 0;
-    if (out_.bytes().size() >= kAnswerBytes) flush();
+    if (out_.bytes().size() >= kAnswerBytes || answer_at_once_) flush();
   }
 
   void keep(std::uint64_t index, const Molecule& molecule) {
@@ -199,6 +201,7 @@ class Reader {
   const ReaderOptions& options_;
   int socket_;
   ReaderState& state_;
+  std::uint8_t answer_at_once_ = 0;
   Packer out_;
 };
 

@@ -4,7 +4,8 @@
 // memory which record it is at.
 //
 // Messages both ways: u64 length, then the bytes. Request: RequestKind, then for records a count and so often (u64 index, Record), for a
-// file u32 file, path, format, u64 molecules to skip. Answer: AnswerKind, then u64 index and the molecule or the reason.
+// file u32 file, path, format, u64 molecules to skip, u8 whether
+// to send each answer at once (a reader died in this file: no answer may be lost with the next one). Answer: AnswerKind, then u64 index and the molecule or the reason.
 
 #include <sys/types.h>
 

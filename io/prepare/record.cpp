@@ -65,7 +65,7 @@ std::unique_ptr<RecordSource> open_records(const std::filesystem::path& path, co
     case Splitter::whole_file:
       break;
   }
-  throw Error("{}: files of the format {} can't be cut into records", path.string(), format);
+  throw Error("{}: files of the format {} can't be cut into records; give another --format", path.string(), format);
 }
 
 double parse_label(std::string_view text, std::uint32_t& odd) {

@@ -57,7 +57,9 @@ Table::Table(const std::filesystem::path& path, const std::string& format) : pat
   // A column name may hold a line break in quotation marks; put the line back and read it as any row.
   waiting_.push_front(std::move(header));
   TableRow row;
-  if (!next(row) || !row.refused.empty()) throw Error("{}: the header row can't be read: {}", path_, row.refused);
+  if (!next(row) || !row.refused.empty())
+    throw Error("{}: the header row can't be read: {}; a table begins with the names of its columns", path_,
+                row.refused);
   for (std::string& field : row.fields) columns_.emplace_back(trimmed(field));
 }
 
@@ -139,8 +141,10 @@ std::size_t Table::smiles_column(const std::string& name) const {
   if (!name.empty()) return column(name, "--smiles-column");
   for (std::size_t i = 0; i < columns_.size(); ++i)
     if (lower_case(columns_[i]) == "smiles") return i;
-  throw UsageError("{}: no column is called smiles; name the one to read with --smiles-column; the columns are: {}",
-                   path_, column_list());
+  throw UsageError(
+      "{}: no column is called smiles; name the one to read with --smiles-column, or read a table without a header row "
+      "with --format smi; the columns are: {}",
+      path_, column_list());
 }
 
 TableColumns::TableColumns(const Table& table, const ColumnNames& names) : smiles_(table.smiles_column(names.smiles)) {
