@@ -91,14 +91,52 @@ inline void small_product(std::int64_t m, std::int64_t n, std::int64_t k, const 
     }
 }
 
+/// A square block of vectors turned over its diagonal, in registers.
+inline void transpose_block(Vector<float> (&r)[8]) {
+  Vector<float> column[2][4];  // of rows 0-3 and 4-7: columns c in the lower half, c + 4 in the upper
+  for (int half = 0; half < 2; ++half) {
+    const Vector<float>* x = r + 4 * half;
+    const auto low01 = __builtin_shufflevector(x[0], x[1], 0, 8, 1, 9, 4, 12, 5, 13);
+    const auto high01 = __builtin_shufflevector(x[0], x[1], 2, 10, 3, 11, 6, 14, 7, 15);
+    const auto low23 = __builtin_shufflevector(x[2], x[3], 0, 8, 1, 9, 4, 12, 5, 13);
+    const auto high23 = __builtin_shufflevector(x[2], x[3], 2, 10, 3, 11, 6, 14, 7, 15);
+    column[half][0] = __builtin_shufflevector(low01, low23, 0, 1, 8, 9, 4, 5, 12, 13);
+    column[half][1] = __builtin_shufflevector(low01, low23, 2, 3, 10, 11, 6, 7, 14, 15);
+    column[half][2] = __builtin_shufflevector(high01, high23, 0, 1, 8, 9, 4, 5, 12, 13);
+    column[half][3] = __builtin_shufflevector(high01, high23, 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+  for (int c = 0; c < 4; ++c) {
+    r[c] = __builtin_shufflevector(column[0][c], column[1][c], 0, 1, 2, 3, 8, 9, 10, 11);
+    r[c + 4] = __builtin_shufflevector(column[0][c], column[1][c], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+}
+inline void transpose_block(Vector<double> (&r)[4]) {
+  const auto even01 = __builtin_shufflevector(r[0], r[1], 0, 4, 2, 6),
+             odd01 = __builtin_shufflevector(r[0], r[1], 1, 5, 3, 7);
+  const auto even23 = __builtin_shufflevector(r[2], r[3], 0, 4, 2, 6),
+             odd23 = __builtin_shufflevector(r[2], r[3], 1, 5, 3, 7);
+  r[0] = __builtin_shufflevector(even01, even23, 0, 1, 4, 5);
+  r[1] = __builtin_shufflevector(odd01, odd23, 0, 1, 4, 5);
+  r[2] = __builtin_shufflevector(even01, even23, 2, 3, 6, 7);
+  r[3] = __builtin_shufflevector(odd01, odd23, 2, 3, 6, 7);
+}
+
 /// to [columns, padded(rows)] = fromᵀ, from [rows, columns]; the columns of padding are zero.
 template <class T>
 inline void transpose_padded(std::int64_t rows, std::int64_t columns, const T* from, std::int64_t ld, T* to) {
-  const std::int64_t stride = padded(rows);
-  for (std::int64_t r = 0; r < rows; ++r)
-    for (std::int64_t c = 0; c < columns; ++c) to[c * stride + r] = from[r * ld + c];
-  for (std::int64_t r = rows; r < stride; ++r)
-    for (std::int64_t c = 0; c < columns; ++c) to[c * stride + r] = T(0);
+  constexpr int w = kLanes<T>;
+  const std::int64_t stride = padded(rows), whole = columns / w * w;
+  for (std::int64_t r = 0; r < stride; r += w) {
+    const std::int64_t present = std::clamp<std::int64_t>(rows - r, 0, w);
+    for (std::int64_t c = 0; c < whole; c += w) {
+      Vector<T> block[w];
+      for (int k = 0; k < w; ++k) block[k] = k < present ? load(from + (r + k) * ld + c) : Vector<T>{};
+      transpose_block(block);
+      for (int k = 0; k < w; ++k) store(to + (c + k) * stride + r, block[k]);
+    }
+    for (std::int64_t c = whole; c < columns; ++c)
+      for (int k = 0; k < w; ++k) to[c * stride + r + k] = k < present ? from[(r + k) * ld + c] : T(0);
+  }
 }
 
 }  // namespace moleblend::simd
