@@ -8,12 +8,12 @@
 
 namespace moleblend {
 
-/// In float: error below 3e-7 or two units in the last place, whichever is larger; loops over it are vectorised.
+/// In float: error below 2e-7 or two units in the last place, whichever is larger; loops over it are vectorised.
 template <class T>
 inline T gelu(T x) {
   return x * normal(x).cdf;
 }
-/// d gelu / dx = Φ(x) + x φ(x). In float: absolute error below 3e-7.
+/// d gelu / dx = Φ(x) + x φ(x). In float: absolute error below 2e-7.
 template <class T>
 inline T gelu_derivative(T x) {
   const Normal<T> n = normal(x);

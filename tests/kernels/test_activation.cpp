@@ -35,12 +35,13 @@ TEST(VectorMath, SumTakesEveryTermOnce) {
 TEST(Gelu, FloatIsAccurateEverywhere) {
   for (float x = -20; x < 20; x += 1.7e-5f) {
     const double g = exact_gelu(double(x)), ulp = std::abs(g) * 0x1p-23;
-    ASSERT_TRUE(std::abs(double(gelu(x)) - g) <= std::max(3e-7, 2 * ulp)) << x;
-    ASSERT_TRUE(std::abs(double(gelu_derivative(x)) - exact_derivative(double(x))) <= 3e-7) << x;
+    ASSERT_TRUE(std::abs(double(gelu(x)) - g) <= std::max(2e-7, 2 * ulp)) << x;
+    ASSERT_TRUE(std::abs(double(gelu_derivative(x)) - exact_derivative(double(x))) <= 2e-7) << x;
   }
-  for (const float tiny : {1e-30f, -1e-20f, 3e-8f}) EXPECT_NEAR(double(gelu(tiny)) / double(tiny), 0.5, 2.5e-7);
+  for (const float tiny : {1e-30f, -1e-20f, 3e-8f}) EXPECT_NEAR(double(gelu(tiny)) / double(tiny), 0.5, 1.2e-7);
   EXPECT_EQ(gelu(1e30f), 1e30f);
   EXPECT_EQ(gelu(-1e30f), 0.0f);
+  EXPECT_EQ(gelu(std::numeric_limits<float>::infinity()), std::numeric_limits<float>::infinity());
   EXPECT_TRUE(std::isnan(gelu(std::numeric_limits<float>::quiet_NaN())));
   EXPECT_TRUE(std::isnan(gelu_derivative(std::numeric_limits<float>::quiet_NaN())));
 }
@@ -78,8 +79,8 @@ void check_definition(double p) {
         dx_expected.push_back(factor * double(dy[k]) * exact_derivative(double(x[k])));
       }
     }
-    // Float: 3e-7 of the function itself, times factors and cotangents up to 5.
-    const double tolerance = sizeof(T) == 4 ? 1.5e-6 : 1e-14;
+    // Float: 2e-7 of the function itself, times factors and cotangents up to 5.
+    const double tolerance = sizeof(T) == 4 ? 1e-6 : 1e-14;
     for (const int threads : {1, 2, 3}) {
       Cpu cpu(threads);
       std::vector<T> y(x.size()), dx(x.size());
