@@ -1,5 +1,7 @@
 // moleblend: molecule files in, a pretrained molecular encoder out.
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <iostream>
 
@@ -33,20 +35,34 @@ CLI::App* add_verb(CLI::App& program, const std::string& name, const std::string
   return verb;
 }
 
+namespace {
+/// CLI11 would only say that a subcommand is missing.
+void check_verb(const CLI::App& program, const std::vector<std::string>& arguments) {
+  if (arguments.empty() || arguments[0].starts_with("-")) return;
+  std::vector<std::string> names;
+  for (const CLI::App* verb : program.get_subcommands({})) names.push_back(verb->get_name());
+  if (std::find(names.begin(), names.end(), arguments[0]) != names.end()) return;
+  throw UsageError("there is no verb '{}'; choose {}", arguments[0], fmt::join(names, ", "));
+}
+}  // namespace
+
 }  // namespace moleblend
 
 int main(int argc, char** argv) {
   using namespace moleblend;
-  CLI::App program{"moleblend turns molecule files into a pretrained molecular encoder (MoleBLEND) and uses it.\n"
-                   "A usual day: prepare, pretrain, evaluate. `moleblend VERB --help` explains each verb."};
+  CLI::App program{
+      "moleblend turns molecule files into a pretrained molecular encoder (MoleBLEND) and uses it.\n"
+      "A usual day: prepare, pretrain, evaluate. `moleblend VERB --help` explains each verb."};
   program.set_version_flag("--version", "moleblend " MOLEBLEND_VERSION);
   program.require_subcommand(1);
-  std::sort(announced().begin(), announced().end(), [](const Announced& a, const Announced& b) { return a.order < b.order; });
+  std::sort(announced().begin(), announced().end(),
+            [](const Announced& a, const Announced& b) { return a.order < b.order; });
   for (const Announced& verb : announced()) verb.add(program);
 
   // Exit status: 2 for usage, 1 for failure; one line that says what, where, why and what to do.
   try {
     std::vector<std::string> arguments = expand_config({argv + 1, argv + argc});
+    check_verb(program, arguments);
     std::reverse(arguments.begin(), arguments.end());  // the order that CLI11 takes
     program.parse(std::move(arguments));
     return 0;

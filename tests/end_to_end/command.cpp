@@ -21,7 +21,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto kPollInterval = std::chrono::milliseconds(5);
 
-/// The environment of this process, with exit status 99 for what the sanitizers find.
+/// The environment of this process, with exit status 99 for what the sanitizers find. Threads that wait let go of their core: tests share
+/// the machine with each other.
 std::vector<std::string> environment() {
   std::vector<std::string> entries;
   for (char** entry = environ; *entry != nullptr; ++entry) entries.emplace_back(*entry);
@@ -30,6 +31,7 @@ std::vector<std::string> environment() {
     std::erase_if(entries, [&](const std::string& entry) { return entry.starts_with(name + "="); });
     entries.push_back(name + "=" + (given ? std::string(given) + ":" : "") + "exitcode=99");
   }
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr) entries.push_back("OMP_WAIT_POLICY=passive");
   return entries;
 }
 
