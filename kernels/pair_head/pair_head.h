@@ -53,21 +53,26 @@ struct Bilinear {
 };
 
 /// Class of an SPD: s − 1 for 1 … 10, 10 for more; −1 (ignored) on the diagonal and for unreachable pairs.
-constexpr int spd_class(int s) { return s <= 0 || s >= kUnreachable ? -1 : (s <= 10 ? s - 1 : 10); }
-/// Class of a hop: 6 · type + 2 · stereo + conjugated; −1 (ignored) where there is no hop or a category is outside 4/3/2.
+constexpr int spd_class(int s) {
+  return s <= 0 || s >= kUnreachable ? -1 : (s <= 10 ? s - 1 : 10);
+}
+/// Class of a hop: 6 · type + 2 · stereo + conjugated; −1 (ignored) where there is no hop, for type misc and past the last class.
+/// As in the reference, whose numbering has room for stereo none, Z and E only: a double bond of stereo `any` lands on the classes
+/// of a triple bond with stereo E, which no molecule has, so that it is a class of its own in effect.
 constexpr int edge_class(std::uint8_t code) {
-  return code == 0 || bond_type(code) >= 4 || bond_stereo(code) >= 3
-             ? -1
-             : 6 * bond_type(code) + 2 * bond_stereo(code) + bond_conjugated(code);
+  if (code == 0 || bond_type(code) >= 4) return -1;
+  const int c = 6 * bond_type(code) + 2 * bond_stereo(code) + bond_conjugated(code);
+  return c < kEdgeClasses ? c : -1;
 }
 
 /// What a loss pass found, summed over the molecules of the call; sums are in double and in a fixed order.
 struct PairLossResult {
-  double loss = 0;            // Σ of the unweighted loss: over pairs, (pair, hop)s, or molecules (each its mean over pairs)
-  std::int64_t count = 0;     // what `loss` is summed over
-  std::int64_t correct = 0;   // classes: predictions that hit
-  std::int64_t pairs = 0;     // 3D: valid pairs
-  double pair_error = 0;      // 3D: Σ over valid pairs of the cosine (displacement) or of |predicted − true| in Å (distance)
+  double loss = 0;  // Σ of the unweighted loss: over pairs, (pair, hop)s, or molecules (each its mean over pairs)
+  std::int64_t count = 0;    // what `loss` is summed over
+  std::int64_t correct = 0;  // classes: predictions that hit
+  std::int64_t pairs = 0;    // 3D: valid pairs
+  double pair_error =
+      0;  // 3D: Σ over valid pairs of the cosine (displacement) or of |predicted − true| in Å (distance)
 };
 
 /// Cross-entropy of the SPD class (C = 11). `scale` multiplies the gradient: loss factor / number of valid pairs of the global batch.
@@ -77,7 +82,7 @@ struct SpdLoss {
   Bilinear<T> head;
   const std::uint16_t* spd;  // [P]
   double scale;
-  T* logits;                    // [P, C], or null; for inspection
+  T* logits;  // [P, C], or null; for inspection
 };
 template <class T>
 PairLossResult spd_loss(Cpu& cpu, const SpdLoss<T>& a);

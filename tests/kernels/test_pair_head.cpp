@@ -165,8 +165,9 @@ struct Case {
             for (int hop = 0; hop < 5; ++hop) {
               const int code = path[pair * 5 + size_t(hop)] - 1;
               const int type = code / 12, stereo = code / 2 % 6;
-              const bool counts = code >= 0 && type < 4 && stereo < 3;
-              cross_entropy(l + 24 * hop, 24, counts ? 6 * type + 2 * stereo + code % 2 : -1);
+              // Stereo past E runs into the next type's classes, as in the reference; misc bonds do not count.
+              const int target = 6 * type + 2 * stereo + code % 2;
+              cross_entropy(l + 24 * hop, 24, code >= 0 && type < 4 && target < 24 ? target : -1);
             }
           } else {
             const auto first = size_t(p.atom_offset[b]), x = first + size_t(i), y = first + size_t(j);
@@ -377,8 +378,10 @@ TEST(PairHeads, ClassesOfDistancesAndBonds) {
   EXPECT_EQ(spd_class(kUnreachable), -1);
   EXPECT_EQ(edge_class(0), -1);
   EXPECT_EQ(edge_class(bond_code(3, 2, 1)), 23);
-  EXPECT_EQ(edge_class(bond_code(4, 0, 0)), -1);
-  EXPECT_EQ(edge_class(bond_code(0, 3, 0)), -1);
+  EXPECT_EQ(edge_class(bond_code(1, 5, 0)), 16) << "stereo any is numbered on, as in the reference";
+  EXPECT_EQ(edge_class(bond_code(3, 5, 0)), -1) << "past the last class";
+  EXPECT_EQ(edge_class(bond_code(1, 5, 0)), 16);
+  EXPECT_EQ(edge_class(bond_code(3, 5, 0)), -1);
 }
 
 struct MapCase {
