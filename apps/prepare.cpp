@@ -133,7 +133,7 @@ void run(Flags& flags) {
   const PrepareSummary summary = prepare(o, *chemistry);
   if (flags.common.json)
     std::cout << summary_json(summary, o).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
-  else
+  else if (!flags.common.quiet)
     print_summary(summary, o);
 }
 

@@ -33,12 +33,13 @@ std::string header_row() {
   return csv_row({"file", "record", "line", "identifier", "reason", "text"});
 }
 
-/// Text for one field of a table that people read: on one line, and ASCII or UTF-8 as it comes.
+/// Text for one field of a table that people read: on one line, and UTF-8 whatever came in.
 std::string one_line(std::string_view text) {
   std::string out(text);
   for (char& c : out)
     if (is_blank(c) || is_binary({&c, 1})) c = ' ';
-  return std::string(trimmed(out));
+  const std::string valid = Json(trimmed(out)).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return Json::parse(valid).get<std::string>();
 }
 
 std::uint64_t count_rows(const std::filesystem::path& path) {

@@ -1,14 +1,15 @@
 #include "io/prepare/prepare.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "io/dataset/dataset_json.h"
@@ -69,6 +70,13 @@ void check_options(const PrepareOptions& o, Chemistry& chemistry) {
                      c.engine == ConformerEngine::rdkit ? "rdkit" : "openbabel");
 }
 
+/// The cores that this process may use: under a batch system fewer than the machine has.
+int cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return ::sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
 /// One run, from the opened folder to its last block.
 class Run {
  public:
@@ -78,8 +86,7 @@ class Run {
         folder_(folder),
         batch_records_(options.read.conformers.count > 0 ? 8 : 128),
         pool_(chemistry, reader_options(options, inputs),
-              {.workers = options.workers > 0 ? options.workers
-                                              : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())),
+              {.workers = options.workers > 0 ? options.workers : cores(),
                .seconds = options.timeout,
                .memory_bytes = options.memory_mb << 20,
                .stop = &stop_signal}),
