@@ -60,16 +60,19 @@ double ratio(double a, std::int64_t b) {
   return b > 0 ? a / static_cast<double>(b) : kNone;
 }
 
+std::string number(double x) {
+  return std::isnan(x) ? std::string("–") : fmt::format("{:.3f}", x);
+}
+
 /// One line of the result.
 struct Line {
   const char *key, *title;
   double model, constant, lookup;
   bool higher_is_better;
-  bool beaten() const {
-    const auto better = [&](double other) {
-      return std::isnan(other) || (higher_is_better ? model > other : model < other);
-    };
-    return better(constant) && better(lookup);
+  /// A baseline as it stands in the table, with a tick where the model beats it; NaN beats nothing.
+  std::string beside(double baseline) const {
+    const bool beaten = higher_is_better ? model > baseline : model < baseline;
+    return fmt::format("{:>9} {}", number(baseline), beaten ? "✓" : " ");
   }
 };
 
@@ -135,14 +138,12 @@ Recovery recover(Model& model, const Dataset& data, const Subset& part, const Su
 }
 
 std::string table(const Recovery& recovery, DistanceTarget target) {
-  const auto number = [](double x) { return std::isnan(x) ? std::string("–") : fmt::format("{:.3f}", x); };
   std::string text =
-      fmt::format("{:<10} {:<18} {:>9} {:>9} {:>9}\n", "shown", "recovered", "model", "constant", "look-up");
+      fmt::format("{:<9} {:<18} {:>8} {:>9}   {:>9}\n", "shown", "recovered", "model", "constant", "look-up");
   for (const InputRecovery& input : recovery.inputs)
     for (const Line& line : lines(input, target))
-      text +=
-          fmt::format("{:<10} {:<18} {:>9} {:>9} {:>9} {}\n", input.title, line.title, number(line.model),
-                      number(line.constant), number(line.lookup), !std::isnan(line.model) && line.beaten() ? "✓" : "");
+      text += fmt::format("{:<9} {:<18} {:>8} {} {}\n", input.title, line.title, number(line.model),
+                          line.beside(line.constant), line.beside(line.lookup));
   return text;
 }
 

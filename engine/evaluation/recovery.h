@@ -40,8 +40,8 @@ struct Recovery {
 Recovery recover(Model& model, const Dataset& data, const Subset& part, const Subset& train, const Objective& trained,
                  const RecoveryOptions& options);
 
-/// A table for people: model, constant and look-up for each input and target, with a tick where the model beats both and "–" where there
-/// is no such score.
+/// A table for people: model, constant and look-up for each input and target, with a tick beside each baseline that the
+/// model beats and "–" where there is no such score.
 std::string table(const Recovery& recovery, DistanceTarget target);
 /// Keys: inputs 2d, 3d, blend; in each spd_accuracy, edge_accuracy, distance_mae or direction_cosine, denoise_cosine; in each model,
 /// constant, lookup.

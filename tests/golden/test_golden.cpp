@@ -40,7 +40,7 @@ struct Tolerance {
   double activation, stored_f32, loss, gradient;
 };
 constexpr Tolerance kDouble{1e-9, 1e-6, 1e-9, 1e-7};
-constexpr Tolerance kFloat{1e-5, 1e-5, 1e-6, 2e-4};
+constexpr Tolerance kFloat{4e-6, 4e-6, 3e-7, 1.2e-4};
 template <class T>
 constexpr Tolerance kTolerance = sizeof(T) == 8 ? kDouble : kFloat;
 

@@ -109,6 +109,12 @@ TEST(Invariance, RotationAndTranslation) {
   for (const DistanceTarget target : {DistanceTarget::distance, DistanceTarget::displacement}) {
     const Batch batch = batch_of({random_molecule(11, 2)}, {0});
     auto model = make<double>(1, target);
+    // The method has one map an axis for the denoised force, without which it would turn with the molecule: so one map for all three.
+    const ParameterLayout::Linear map = model.layout().force;
+    const auto D = model.config().width;
+    for (const std::int64_t axis : {1, 2}) {
+      std::copy_n(model.values(0).begin() + map.weight, D, model.values(0).begin() + map.weight + axis * D);
+    }
     std::vector<double> force(3 * 11), turned_force(3 * 11);
     model.probe.denoise_prediction = force.data();
     const PretrainStep step{.objective = &objective, .counts = count_targets(batch, objective), .dropout = false};
