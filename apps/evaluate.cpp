@@ -112,7 +112,8 @@ void run_evaluate(const EvaluateFlags& flags, const CommonFlags& common) {
   fmt::print(
       "constant: the most frequent class (of each hop), the median distance. look-up: a pair's own visible relation "
       "copied, or the\n"
-      "most frequent class or median of pairs that show the same. Both from {} molecules of {}. ✓: better than both.\n",
+      "most frequent class or median of pairs that show the same. Both from {} molecules of {}. ✓: the model is "
+      "better.\n",
       count_text(recovery.fitted), parts.same_data ? "the training part" : "this data set itself, in their favour");
 }
 
