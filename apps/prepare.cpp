@@ -120,6 +120,8 @@ void print_summary(const PrepareSummary& s, const PrepareOptions& o) {
 void run(Flags& flags) {
   PrepareOptions& o = flags.options;
   o.inputs.assign(flags.inputs.begin(), flags.inputs.end());
+  if (flags.pairs.size() % 2 != 0)
+    throw UsageError("--pair {} stands alone; it takes two files, a table and an SDF", flags.pairs.back());
   for (std::size_t i = 0; i + 1 < flags.pairs.size(); i += 2) o.pairs.emplace_back(flags.pairs[i], flags.pairs[i + 1]);
   o.output = flags.output;
   o.columns.labels = split_list(flags.labels);
