@@ -61,7 +61,8 @@ class Chemistry {
   virtual Molecule read(std::string_view format, std::string_view text, const ReadOptions& options,
                         std::uint64_t seed) = 0;
 
-  /// Opens a whole file (gzip too) in any format that Open Babel reads. Throws Error if there is no such format.
+  /// Opens a whole file (gzip too) in any format that Open Babel reads. Throws Error if there is no such format. Record i is read
+  /// with the seed `seed` + i. The stream must not outlive this object.
   virtual std::unique_ptr<MoleculeStream> open(const std::string& path, std::string_view format,
                                                const ReadOptions& options, std::uint64_t seed) = 0;
 

@@ -10,9 +10,11 @@
 #include <openbabel/bond.h>
 #include <openbabel/builder.h>
 #include <openbabel/forcefield.h>
+#include <openbabel/obconversion.h>
 #include <openbabel/obiter.h>
 
 #include "io/chemistry/conformers/conformers.h"
+#include "io/support/error.h"
 
 namespace moleblend::chemistry {
 namespace {
@@ -43,9 +45,6 @@ class OpenBabelBuilder : public ConformerBuilder {
     // Flat or given coordinates must not leak into what is built.
     FOR_ATOMS_OF_MOL(atom, start_) atom->SetVector(0, 0, 0);
     start_.SetDimension(0);
-    start_.AddHydrogens();
-    bonds_.clear();
-    FOR_BONDS_OF_MOL(bond, start_) bonds_.emplace_back(bond->GetBeginAtomIdx() - 1, bond->GetEndAtomIdx() - 1);
     return {};
   }
 
@@ -55,6 +54,7 @@ class OpenBabelBuilder : public ConformerBuilder {
     OBBuilder builder;
     if (!builder.Build(mol, false)) return {};
     mol.SetDimension(3);
+    mol.AddHydrogens();
     move_fragments_apart(mol);
     if (force_field_steps > 0) minimise(mol, force_field_steps);
     std::vector<Point> positions;
@@ -69,7 +69,9 @@ class OpenBabelBuilder : public ConformerBuilder {
   void move_fragments_apart(OBMol& mol) {
     std::vector<Point> positions;
     FOR_ATOMS_OF_MOL(atom, mol) positions.push_back({atom->GetX(), atom->GetY(), atom->GetZ()});
-    separate_fragments(positions, bonds_);
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> bonds;
+    FOR_BONDS_OF_MOL(bond, mol) bonds.emplace_back(bond->GetBeginAtomIdx() - 1, bond->GetEndAtomIdx() - 1);
+    separate_fragments(positions, bonds);
     FOR_ATOMS_OF_MOL(atom, mol) {
       const auto& p = positions[atom->GetIdx() - 1];
       atom->SetVector(p.x, p.y, p.z);
@@ -79,7 +81,6 @@ class OpenBabelBuilder : public ConformerBuilder {
   void minimise(OBMol& mol, int steps) {
     const OneThread guard;
     for (auto* field : {&mmff94_, &uff_}) {
-      if (!*field) continue;
       (*field)->SetLogLevel(OBFF_LOGLVL_NONE);
       if (!(*field)->Setup(mol)) continue;
       (*field)->ConjugateGradients(steps);
@@ -88,15 +89,23 @@ class OpenBabelBuilder : public ConformerBuilder {
     }
   }
 
+  /// An instance of our own: the registered one is shared with whatever else Open Babel does. Parameters are read once.
   static std::unique_ptr<OBForceField> own_instance(const char* name) {
-    auto* field = OBForceField::FindForceField(name);
-    return std::unique_ptr<OBForceField>(field ? field->MakeNewInstance() : nullptr);
+    const OBConversion loads_plugins;
+    // Not OBForceField::FindForceField: it is inline and looks into a list that this library has a hidden, empty copy of.
+    auto* field = dynamic_cast<OBForceField*>(OBPlugin::GetPlugin("forcefields", name));
+    if (!field) {
+      throw Error(
+          "Open Babel has no force field {}: its plug-ins are not found; set BABEL_LIBDIR to their folder, or install "
+          "libopenbabel7 again",
+          name);
+    }
+    return std::unique_ptr<OBForceField>(field->MakeNewInstance());
   }
 
   std::unique_ptr<OBForceField> mmff94_ = own_instance("MMFF94"), uff_ = own_instance("UFF");
-  OBMol start_;  // with hydrogens, without coordinates
+  OBMol start_;  // as read, without coordinates
   const std::vector<unsigned>* source_ = nullptr;
-  std::vector<std::pair<std::uint32_t, std::uint32_t>> bonds_;
 };
 
 }  // namespace

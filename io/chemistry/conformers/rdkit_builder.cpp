@@ -82,6 +82,8 @@ class RDKitBuilder : public ConformerBuilder {
       auto parameters = DGeomHelpers::ETKDGv3;
       parameters.randomSeed = static_cast<int>(seed & 0x7fffffff);  // negative: from the clock
       parameters.numThreads = 1;
+      parameters.maxIterations =
+          8;  // what has not embedded by then has impossible stereo; the default tries 10 times an atom
       RWMol mol(*mol_);
       if (DGeomHelpers::EmbedMolecule(mol, parameters) < 0) {
         parameters.useRandomCoords = true;  // helps where the metric matrix has no good start: cages, many rings

@@ -13,6 +13,7 @@
 
 #include "io/chemistry/conformers/conformers.h"
 #include "io/chemistry/factory.h"
+#include "io/chemistry/openbabel/file_stream.h"
 #include "io/chemistry/openbabel/record.h"
 #include "io/chemistry/openbabel/snapshot.h"
 #include "io/chemistry/rules/rules.h"
@@ -57,6 +58,17 @@ auto guarded(Read&& read) {
   }
 }
 
+class GuardedStream : public MoleculeStream {
+ public:
+  explicit GuardedStream(std::unique_ptr<MoleculeStream> stream) : stream_(std::move(stream)) {}
+  bool next(Molecule& out) override {
+    return guarded([&] { return stream_->next(out); });
+  }
+
+ private:
+  std::unique_ptr<MoleculeStream> stream_;
+};
+
 class OpenBabelChemistry : public Chemistry {
  public:
   OpenBabelChemistry() {
@@ -75,6 +87,12 @@ class OpenBabelChemistry : public Chemistry {
     });
   }
 
+  std::string versions() override {
+    const auto rdkit = rdkit_name();
+    return "Open Babel " + OpenBabel::OBReleaseVersion() + (rdkit.empty() ? "" : ", " + rdkit);
+  }
+
+ private:
   Molecule to_molecule(Record& record, const ReadOptions& options, std::uint64_t seed) {
     if (options.keep_hydrogens) record.mol.AddHydrogens();
     auto snapshot = take_snapshot(record, options.keep_hydrogens);
@@ -90,9 +108,12 @@ class OpenBabelChemistry : public Chemistry {
     return molecule;
   }
 
-  std::unique_ptr<MoleculeStream> open(const std::string&, std::string_view, const ReadOptions&,
-                                       std::uint64_t) override {
-    return nullptr;
+  std::unique_ptr<MoleculeStream> open(const std::string& path, std::string_view format, const ReadOptions& options,
+                                       std::uint64_t seed) override {
+    auto to_molecule_of = [this, options, seed](Record& record, std::uint64_t number) {
+      return to_molecule(record, options, seed + number);
+    };
+    return std::make_unique<GuardedStream>(std::make_unique<FileStream>(path, format, options, to_molecule_of));
   }
 
   bool knows_format(std::string_view format) override {
@@ -102,19 +123,13 @@ class OpenBabelChemistry : public Chemistry {
 
   bool has_engine(ConformerEngine engine) override { return conformers_.has(engine); }
 
-  std::string versions() override {
-    const auto rdkit = rdkit_name();
-    return "Open Babel " + OpenBabel::OBReleaseVersion() + (rdkit.empty() ? "" : ", " + rdkit);
-  }
-
- private:
   Conformers conformers_;
 };
 
 }  // namespace
 }  // namespace moleblend::chemistry
 
-extern "C" moleblend::Chemistry* moleblend_make_chemistry(const char* program_version) {
+extern "C" [[gnu::visibility("default")]] moleblend::Chemistry* moleblend_make_chemistry(const char* program_version) {
   if (std::strcmp(program_version, MOLEBLEND_VERSION) != 0) return nullptr;
   return new moleblend::chemistry::OpenBabelChemistry;
 }

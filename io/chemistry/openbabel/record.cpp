@@ -43,6 +43,26 @@ void split_smiles_line(std::string_view text, Record& record) {
                                : fmt::format("Open Babel can't read it as {}: {}", format, cause));
 }
 
+/// Throws Rejected for empty and huge molecules, queries and R groups, impossible coordinates.
+void check_usable(OpenBabel::OBMol& mol, const ReadOptions& options) {
+  if (mol.NumAtoms() == 0) throw Rejected("it has no atoms");
+  std::uint32_t heavy = 0;
+  FOR_ATOMS_OF_MOL(atom, mol) {
+    if (atom->GetAtomicNum() == 0) throw Rejected("it has a query atom or an R group ('*'), which is no element");
+    heavy += atom->GetAtomicNum() > 1;
+    for (const double x : {atom->GetX(), atom->GetY(), atom->GetZ()}) {
+      if (!(std::abs(x) <= kLargestCoordinate)) {
+        throw Rejected(fmt::format("atom {} has the coordinate {}, which can't be ångström", atom->GetIdx(), x));
+      }
+    }
+  }
+  const auto counted = options.keep_hydrogens ? mol.NumAtoms() : heavy;
+  if (counted > options.max_atoms) {
+    throw Rejected(fmt::format("it has {} {}; the limit is {}", counted,
+                               options.keep_hydrogens ? "atoms" : "heavy atoms", options.max_atoms));
+  }
+}
+
 }  // namespace
 
 void parse_record(std::string_view format, std::string_view text, const ReadOptions& options, Record& record) {
@@ -63,29 +83,14 @@ void parse_record(std::string_view format, std::string_view text, const ReadOpti
     if (trimmed(text).empty()) throw Rejected("the record is empty");
     reject_unreadable(format);
   }
-  check_log();
-  check_usable(record.mol, options);
-  if (format != "smi") record.name = trimmed(record.mol.GetTitle());
+  finish_record(format, options, record);
   if (is_molfile(format)) record.either_bonds = either_double_bonds(text);
 }
 
-void check_usable(OpenBabel::OBMol& mol, const ReadOptions& options) {
-  if (mol.NumAtoms() == 0) throw Rejected("it has no atoms");
-  std::uint32_t heavy = 0;
-  FOR_ATOMS_OF_MOL(atom, mol) {
-    if (atom->GetAtomicNum() == 0) throw Rejected("it has a query atom or an R group ('*'), which is no element");
-    heavy += atom->GetAtomicNum() > 1;
-    for (const double x : {atom->GetX(), atom->GetY(), atom->GetZ()}) {
-      if (!(std::abs(x) <= kLargestCoordinate)) {
-        throw Rejected(fmt::format("atom {} has the coordinate {}, which can't be ångström", atom->GetIdx(), x));
-      }
-    }
-  }
-  const auto counted = options.keep_hydrogens ? mol.NumAtoms() : heavy;
-  if (counted > options.max_atoms) {
-    throw Rejected(fmt::format("it has {} {}; the limit is {}", counted,
-                               options.keep_hydrogens ? "atoms" : "heavy atoms", options.max_atoms));
-  }
+void finish_record(std::string_view format, const ReadOptions& options, Record& record) {
+  check_log();
+  check_usable(record.mol, options);
+  if (format != "smi" || record.smiles.empty()) record.name = trimmed(record.mol.GetTitle());
 }
 
 bool has_positions(OpenBabel::OBMol& mol) {

@@ -29,11 +29,12 @@ void check_log();
 /// The cause of the last failure in one line, from Open Babel's log; empty if it gave none.
 std::string cause_from_log();
 
-/// Throws Rejected if the format is unknown, the text is no molecule, or the molecule can't be used (check_usable).
+/// Throws Rejected if the format is unknown, the text is no molecule, or the molecule can't be used.
 void parse_record(std::string_view format, std::string_view text, const ReadOptions& options, Record& record);
 
-/// Throws Rejected for empty and huge molecules, queries and R groups, impossible coordinates.
-void check_usable(OpenBabel::OBMol& mol, const ReadOptions& options);
+/// For a molecule that Open Babel has just read: takes its name; throws Rejected if it is of no use: no atoms or too many, query
+/// atoms and R groups, impossible coordinates, bonds that Open Babel could not make sense of.
+void finish_record(std::string_view format, const ReadOptions& options, Record& record);
 
 /// Whether the record has three-dimensional positions (2D drawings and all-zero coordinates are none).
 bool has_positions(OpenBabel::OBMol& mol);
