@@ -29,7 +29,7 @@ const char* name_of(ConformerSource source) {
     case ConformerSource::none:
       break;
   }
-  return "none";
+  return "no positions";
 }
 
 class LabelSummary {
@@ -177,7 +177,7 @@ std::string words_of_dataset(const Json& r) {
   std::string text =
       fmt::format("{}: {} molecules, {} of them with positions; {} records rejected\n", r.at("path").get<std::string>(),
                   count_of(r.at("molecules")), count_of(r.at("with_positions")), count_of(r.at("rejected")));
-  text += fmt::format("{} atoms, {} ordered pairs, {} conformers, in {} shards of {:.1f} MB together{}\n",
+  text += fmt::format("{} atoms, {} ordered pairs, conformers: {}, shards: {}, {:.1f} MB on disk{}\n",
                       count_of(r.at("atoms")), count_of(r.at("pairs")), count_of(r.at("conformers")),
                       count_of(r.at("shards")), r.at("bytes").get<double>() / 1e6,
                       r.at("verified").get<bool>() ? ", every checksum right" : "");

@@ -207,7 +207,7 @@ std::string words_of_molecule(const Json& r) {
                 ? fmt::format("{} = {:g}\n", label, value.get<double>())
                 : fmt::format("{} is missing\n", label);
   const bool positions = r.at("conformers").get<int>() > 0;
-  text += positions ? fmt::format("{} conformers ({}); positions of the first in ångström\n",
+  text += positions ? fmt::format("conformers: {} (source: {}); positions of the first in ångström\n",
                                   r.at("conformers").get<int>(), r.at("conformer_source").get<std::string>())
                     : "no positions\n";
 

@@ -86,10 +86,16 @@ std::string words_of_checkpoint(const Json& r) {
   std::string text = fmt::format("{}: {} parameters in {} tensors\n", r.at("path").get<std::string>(),
                                  count_text(r.at("parameter_count").get<std::uint64_t>()), r.at("parameters").size());
   if (r.contains("state")) text += key_words(r.at("state"));
-  text += fmt::format("\n  {:<64} {:<18} {:>12} {:>12}\n", "parameter", "shape", "norm", "largest");
+  std::size_t name_width = 9, shape_width = 5;  // of the headings
   for (const Json& p : r.at("parameters")) {
-    text += fmt::format("  {:<64} {:<18} {:>12.5g} {:>12.5g}{}\n", p.at("name").get<std::string>(),
-                        p.at("shape").dump(), p.value("norm", NAN), p.value("largest", NAN),
+    name_width = std::max(name_width, p.at("name").get<std::string>().size());
+    shape_width = std::max(shape_width, p.at("shape").dump().size());
+  }
+  text += fmt::format("\n  {:<{}}  {:<{}} {:>12} {:>12}\n", "parameter", name_width, "shape", shape_width, "norm",
+                      "largest");
+  for (const Json& p : r.at("parameters")) {
+    text += fmt::format("  {:<{}}  {:<{}} {:>12.5g} {:>12.5g}{}\n", p.at("name").get<std::string>(), name_width,
+                        p.at("shape").dump(), shape_width, p.at("norm").get<double>(), p.at("largest").get<double>(),
                         p.at("finite").get<bool>() ? "" : "  has values that are not finite");
   }
   return text;
@@ -134,7 +140,7 @@ std::string words_of_run(const Json& r) {
   constexpr std::size_t kWidth = 72, kHeight = 14;
   std::string text = r.at("path").get<std::string>() + "\n";
   if (r.contains("config")) text += fmt::format("\n{}", r.at("config").get<std::string>());
-  text += fmt::format("\n{} checkpoints\n", r.at("checkpoints").size());
+  text += fmt::format("\ncheckpoints: {}\n", r.at("checkpoints").size());
   for (const Json& c : r.at("checkpoints")) {
     const bool best = r.value("best_checkpoint", "") == c.at("name").get<std::string>();
     text += fmt::format("  {}{}{}\n", c.at("name").get<std::string>(), best ? "  the best by validation" : "",
