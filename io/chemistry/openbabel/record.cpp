@@ -37,6 +37,16 @@ void split_smiles_line(std::string_view text, Record& record) {
   record.name = trimmed(rest.substr(0, rest.find_first_of("\t\r\n")));
 }
 
+/// Open Babel takes "CC(C" for CC(C): a string cut short would become another molecule.
+bool parentheses_match(std::string_view smiles) {
+  int open = 0;
+  for (const char c : smiles) {
+    open += c == '(' ? 1 : c == ')' ? -1 : 0;
+    if (open < 0) return false;
+  }
+  return open == 0;
+}
+
 [[noreturn]] void reject_unreadable(std::string_view format) {
   const auto cause = cause_from_log();
   throw Rejected(cause.empty() ? fmt::format("Open Babel can't read it as {}", format)
@@ -76,6 +86,7 @@ void parse_record(std::string_view format, std::string_view text, const ReadOpti
     split_smiles_line(text, record);
     if (record.smiles.empty()) throw Rejected("the SMILES is empty");
     if (record.smiles.find('>') != std::string::npos) throw Rejected("it is a reaction, not a molecule");
+    if (!parentheses_match(record.smiles)) throw Rejected("its parentheses don't match: the SMILES is damaged or cut short");
     input = record.smiles;
   }
   std::istringstream stream(input);
@@ -94,12 +105,15 @@ void finish_record(std::string_view format, const ReadOptions& options, Record& 
 }
 
 bool has_positions(OpenBabel::OBMol& mol) {
-  if (mol.GetDimension() != 3) return false;
-  if (mol.NumAtoms() == 1) return true;
+  if (mol.GetDimension() < 2) return false;
+  if (mol.NumAtoms() == 1) return mol.GetDimension() == 3;
+  // Open Babel takes V3000 files without a dimension in their header for drawings, whatever z is.
+  bool raised = false, spread = false;
   FOR_ATOMS_OF_MOL(atom, mol) {
-    if (atom->GetX() != 0 || atom->GetY() != 0 || atom->GetZ() != 0) return true;
+    raised |= atom->GetZ() != 0;
+    spread |= atom->GetX() != 0 || atom->GetY() != 0;
   }
-  return false;
+  return raised || (spread && mol.GetDimension() == 3);
 }
 
 }  // namespace moleblend::chemistry
