@@ -1,6 +1,7 @@
 // What a batch's losses are averaged over.
 
 #include "engine/model/model.h"
+#include "kernels/denoise_head/denoise_head.h"
 
 namespace moleblend {
 
@@ -60,7 +61,7 @@ TargetCounts count_targets(const Batch& batch, std::span<const std::uint8_t> ato
     if (!batch.has_positions[b]) continue;
     counts.distance_molecules += has_valid_pair(batch, b);
     for (std::int64_t i = batch.atom_offset[b]; i < batch.atom_offset[b + 1]; ++i)
-      counts.denoise_atoms += batch.position_known[i] && (atom_visible[i] & kShowGaussians);
+      counts.denoise_atoms += asks_for_noise(batch.packed().atoms_of(b), atom_visible[i], batch.position_known[i]);
   }
   return counts;
 }

@@ -2,7 +2,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/probabilities.h"
-#include "kernels/attention/small_product.h"
+#include "kernels/common/small_product.h"
 
 namespace moleblend {
 namespace {

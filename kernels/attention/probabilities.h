@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "kernels/attention/simd.h"
+#include "kernels/common/simd.h"
 
 namespace moleblend::simd {
 

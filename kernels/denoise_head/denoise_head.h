@@ -16,6 +16,12 @@
 
 namespace moleblend {
 
+/// Whether an atom's noise is asked for: it shows 3D, its position is known, and it has company. What the network sees of a lone atom does
+/// not depend on its noise, and its prediction is the bare bias, which starts at zero, where the gradient of a cosine is 1e8.
+constexpr bool asks_for_noise(std::int64_t atoms_of_molecule, std::uint8_t visible, bool position_known) {
+  return atoms_of_molecule > 1 && (visible & kShowGaussians) && position_known;
+}
+
 struct DenoiseResult {
   double loss = 0;         // Σ 1 − cos over the atoms that count
   std::int64_t count = 0;  // those atoms
@@ -34,7 +40,7 @@ struct DenoiseHead {
   const float* noise;                  // [N, 3]
   const std::uint8_t* has_positions;   // [B]: others are skipped
   const std::uint8_t* position_known;  // [N], or null: all known
-  const std::uint8_t* atom_visible;    // [N]: atoms that show Gaussians (drew 3D) and whose position is known count
+  const std::uint8_t* atom_visible;    // [N]: see asks_for_noise
   const T* force_weight;               // [3, D]
   const T* force_bias;                 // [3]
   double loss_scale;                   // on the gradient: loss factor / number of such atoms in the global batch

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "kernels/attention/probabilities.h"
-#include "kernels/attention/small_product.h"
+#include "kernels/common/small_product.h"
 #include "kernels/denoise_head/denoise_head.h"
 #include "kernels/pair_head/cosine_loss.h"
 
@@ -135,7 +135,7 @@ class Tiles {
     for (std::int64_t i = 0; i < rows_; ++i) {
       const std::int64_t atom = atom_ + first_ + i;
       std::fill_n(df_ + 3 * i, 3, T(0));
-      if (!(a_.atom_visible[atom] & kShowGaussians) || (a_.position_known && !a_.position_known[atom])) continue;
+      if (!asks_for_noise(n_, a_.atom_visible[atom], !a_.position_known || a_.position_known[atom])) continue;
       double f[3], noise[3];
       for (int c = 0; c < 3; ++c) {
         f[c] = static_cast<double>(f_[3 * i + c]);

@@ -14,7 +14,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "kernels/attention/small_product.h"
+#include "kernels/common/small_product.h"
 #include "kernels/pair_head/pair_head.h"
 
 namespace moleblend::pair_head {

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "kernels/attention/attention.h"
-#include "kernels/attention/small_product.h"
+#include "kernels/common/small_product.h"
 #include "tests/kernels/check.h"
 
 namespace moleblend {

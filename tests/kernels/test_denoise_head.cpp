@@ -139,7 +139,7 @@ struct Case {
     DenoiseResult result;
     for (std::int64_t b = 0; b < p.molecules; ++b)
       for (auto i = size_t(p.atom_offset[b]); i < size_t(p.atom_offset[b + 1]); ++i) {
-        if (!has_positions[size_t(b)] || visible[i] != kShowGaussians || !known[i]) continue;
+        if (!has_positions[size_t(b)] || visible[i] != kShowGaussians || !known[i] || p.atoms_of(b) == 1) continue;
         double product = 0, size = 0, noise_size = 0;
         for (std::size_t c = 3 * i; c < 3 * i + 3; ++c) {
           product += f[c] * double(noise[c]);

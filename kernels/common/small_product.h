@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "kernels/attention/simd.h"
+#include "kernels/common/simd.h"
 
 namespace moleblend::simd {
 
