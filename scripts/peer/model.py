@@ -42,6 +42,7 @@ class Config:
     drop_path: float = 0.1
     denoise_dropout: float = 0.1
     bilinear: bool = False  # pair heads as bilinear forms instead of by the outer product
+    outer: str = "matmul"  # how the outer product is made: by `matmul`, or by `multiply` with broadcasting
     sdpa: bool = HAS_SDPA  # PyTorch's fused attention instead of product, softmax, product
 
     def without_dropout(self) -> "Config":
@@ -88,6 +89,8 @@ def at_least_f32(x: Tensor) -> Tensor:
 
 def autocast_dtype(device: torch.device) -> Optional[torch.dtype]:
     """What autocast computes products in at this place; None outside of it."""
+    if hasattr(torch, "get_autocast_dtype"):  # PyTorch 2.4 or later
+        return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
     if device.type == "cuda":
         return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
     return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
@@ -96,6 +99,13 @@ def autocast_dtype(device: torch.device) -> Optional[torch.dtype]:
 def no_autocast(device: torch.device):
     """Arithmetic in the operands' own precision."""
     return torch.autocast(device.type, enabled=False)
+
+
+class LayerNorm(nn.LayerNorm):
+    """At least in float32, also where autocast would leave it in less."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(at_least_f32(input))
 
 
 class AtomFeature(nn.Module):
@@ -238,10 +248,10 @@ class EncoderLayer(nn.Module):
         self.activation_dropout = c.activation_dropout
         self.drop_path = c.drop_path * index / max(1, c.layers - 1)  # linear in depth
         self.self_attn = SelfAttention(c)
-        self.self_attn_layer_norm = nn.LayerNorm(c.width)
+        self.self_attn_layer_norm = LayerNorm(c.width)
         self.fc1 = nn.Linear(c.width, c.ffn)
         self.fc2 = nn.Linear(c.ffn, c.width)
-        self.final_layer_norm = nn.LayerNorm(c.width)
+        self.final_layer_norm = LayerNorm(c.width)
 
     def _drop(self, branch: Tensor) -> Tensor:
         """Drops a molecule's whole branch and makes up for it in the others."""
@@ -284,9 +294,9 @@ class RowColumnMaps(nn.Module):
     def __init__(self, c: Config) -> None:
         super().__init__()
         self.column_head = nn.Linear(c.width, PAIR_WIDTH)
-        self.column_LayerNorm = nn.LayerNorm(PAIR_WIDTH, eps=1e-12)
+        self.column_LayerNorm = LayerNorm(PAIR_WIDTH, eps=1e-12)
         self.row_head = nn.Linear(c.width, PAIR_WIDTH)
-        self.row_LayerNorm = nn.LayerNorm(PAIR_WIDTH, eps=1e-12)
+        self.row_LayerNorm = LayerNorm(PAIR_WIDTH, eps=1e-12)
 
     def forward(self, atoms: Tensor) -> "tuple[Tensor, Tensor]":
         """Row and column features [B, N, 32] each."""
@@ -299,13 +309,15 @@ class PairHead(nn.Module):
 
     def __init__(self, c: Config) -> None:
         super().__init__()
-        self.bilinear = c.bilinear
+        self.bilinear, self.outer = c.bilinear, c.outer
         self.transform_n2_head = RowColumnMaps(c)
 
     def pairs(self, atoms: Tensor) -> Tensor:
         """[B, N, N, 1024]: r_i (x) c_j."""
         row, column = self.transform_n2_head(atoms)
-        return (row[:, :, None, :, None] * column[:, None, :, None, :]).flatten(3)
+        dtype = autocast_dtype(atoms.device) or row.dtype
+        row, column = row.to(dtype)[:, :, None, :, None], column.to(dtype)[:, None, :, None, :]
+        return (row @ column if self.outer == "matmul" else row * column).flatten(3)
 
     def bilinear_form(self, atoms: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """[B, N, N, C]: r_i^T M_k c_j + bias_k, the same function as a linear map [C, 1024] of the outer product."""
@@ -366,7 +378,7 @@ class MoleculeEncoder(nn.Module):
         self.atom_feature = AtomFeature(c)
         self.molecule_attn_bias = MoleculeAttnBias(c)
         self.molecule_3d_bias = Molecule3DBias(c) if c.with_distance else None
-        self.emb_layer_norm = nn.LayerNorm(c.width)
+        self.emb_layer_norm = LayerNorm(c.width)
         self.layers = nn.ModuleList([EncoderLayer(c, l) for l in range(c.layers)])
         if c.tasks == 0:
             self.atom_proc = AtomProc(c)
@@ -430,7 +442,7 @@ class Core(nn.Module):
         self.molecule_encoder = MoleculeEncoder(c)
         if c.language_head:  # parameters that the reference has and that no loss reaches
             self.lm_head_transform_weight = nn.Linear(c.width, c.width)
-            self.layer_norm = nn.LayerNorm(c.width)
+            self.layer_norm = LayerNorm(c.width)
             if c.tasks == 0:
                 self.lm_output_learned_bias = nn.Parameter(torch.zeros(1))
                 self.embed_out = nn.Linear(c.width, 1, bias=False)
