@@ -81,16 +81,17 @@ class OpenBabelBuilder : public ConformerBuilder {
   void minimise(OBMol& mol, int steps) {
     const OneThread guard;
     for (auto* field : {&mmff94_, &uff_}) {
-      (*field)->SetLogLevel(OBFF_LOGLVL_NONE);
-      if (!(*field)->Setup(mol)) continue;
-      (*field)->ConjugateGradients(steps);
-      (*field)->GetCoordinates(mol);
+      field->SetLogLevel(OBFF_LOGLVL_NONE);
+      if (!field->Setup(mol)) continue;
+      field->ConjugateGradients(steps);
+      field->GetCoordinates(mol);
       return;
     }
   }
 
-  /// An instance of our own: the registered one is shared with whatever else Open Babel does. Parameters are read once.
-  static std::unique_ptr<OBForceField> own_instance(const char* name) {
+  /// Open Babel's registered instance. An instance of our own would have to be destroyed, and the destructor of one that was never
+  /// set up frees a pointer it never set (3.1.1).
+  static OBForceField& registered(const char* name) {
     const OBConversion loads_plugins;
     // Not OBForceField::FindForceField: it is inline and looks into a list that this library has a hidden, empty copy of.
     auto* field = dynamic_cast<OBForceField*>(OBPlugin::GetPlugin("forcefields", name));
@@ -100,10 +101,11 @@ class OpenBabelBuilder : public ConformerBuilder {
           "libopenbabel7 again",
           name);
     }
-    return std::unique_ptr<OBForceField>(field->MakeNewInstance());
+    return *field;
   }
 
-  std::unique_ptr<OBForceField> mmff94_ = own_instance("MMFF94"), uff_ = own_instance("UFF");
+  OBForceField& mmff94_ = registered("MMFF94");
+  OBForceField& uff_ = registered("UFF");
   OBMol start_;  // as read, without coordinates
   const std::vector<unsigned>* source_ = nullptr;
 };
