@@ -1,6 +1,8 @@
 // Open Babel's fragment-based builder, then MMFF94 (UFF where MMFF94 has no parameters).
 
 #include <cstdlib>
+#include <map>
+#include <string>
 
 #ifdef _OPENMP
 #include <omp.h>
