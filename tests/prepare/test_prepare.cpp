@@ -150,7 +150,7 @@ TEST_F(Prepare, PartsOneAfterTheOtherInOneFolder) {
 TEST_F(Prepare, KilledAndResumedGivesTheSameBytes) {
   PrepareOptions o = options("whole");
   o.read.conformers.count = 1;  // slow enough to be killed in the middle
-  o.read.conformers.force_field_steps = 200;
+  o.read.conformers.force_field_steps = 0;
   prepare(o, *chemistry_);
   o.output = folder_.path() / "killed";
   const pid_t child = ::fork();
