@@ -1,17 +1,19 @@
 // Conformers: the checks of a geometry on made-up ones, then both engines.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <memory>
 #include <numbers>
 
-#include "io/chemistry/chemistry.h"
 #include "io/chemistry/rules/geometry.h"
-#include "tests/features/expected_features.h"
+#include "tests/features/chemistry_test.h"
 
 namespace moleblend {
 namespace {
@@ -21,10 +23,7 @@ using chemistry::kNoAtom;
 using chemistry::MolecularGraph;
 using chemistry::Point;
 
-Chemistry& loaded_chemistry() {
-  static const auto loaded = load_chemistry();
-  return *loaded;
-}
+class Conformers : public testing::ChemistryTest {};
 
 ReadOptions with_conformers(int count, ConformerEngine engine = ConformerEngine::openbabel) {
   ReadOptions options;
@@ -137,7 +136,8 @@ const char* const kStereo[] = {"C[C@H](N)C(=O)O",
 class Engines : public ::testing::TestWithParam<ConformerEngine> {
  protected:
   void SetUp() override {
-    if (!loaded_chemistry().has_engine(GetParam())) GTEST_SKIP() << "this build has no RDKit";
+    if (!testing::kWithOpenBabel) GTEST_SKIP() << "this build has no Open Babel";
+    if (!testing::chemistry().has_engine(GetParam())) GTEST_SKIP() << "this build has no RDKit";
   }
 };
 
@@ -167,7 +167,7 @@ TEST_P(Engines, KeepTheStereoOfTheSmiles) {
     const bool may_fail = GetParam() == ConformerEngine::openbabel && std::string(smiles).size() > 45;
     Molecule built;
     try {
-      built = loaded_chemistry().read("smi", smiles, options, 7);
+      built = testing::chemistry().read("smi", smiles, options, 7);
     } catch (const Rejected& reason) {
       EXPECT_TRUE(may_fail) << smiles << ": " << reason.what();
       continue;
@@ -176,9 +176,9 @@ TEST_P(Engines, KeepTheStereoOfTheSmiles) {
     ASSERT_EQ(built.positions.size(), 2 * 3 * built.size()) << smiles;
     EXPECT_EQ(built.conformer_source,
               GetParam() == ConformerEngine::openbabel ? ConformerSource::openbabel : ConformerSource::rdkit);
-    const auto plain = loaded_chemistry().read("smi", smiles, {}, 7);
+    const auto plain = testing::chemistry().read("smi", smiles, {}, 7);
     for (std::size_t conformer = 0; conformer < 2; ++conformer) {
-      const auto back = loaded_chemistry().read("sdf", as_sdf(built, conformer), {}, 7);
+      const auto back = testing::chemistry().read("sdf", as_sdf(built, conformer), {}, 7);
       ASSERT_EQ(back.size(), plain.size()) << smiles;
       std::size_t centres = 0, wrong = 0;
       // Bonds are written in the order that chirality codes refer to, so codes can be compared as they are.
@@ -199,7 +199,7 @@ TEST_P(Engines, KeepTheStereoOfTheSmiles) {
 TEST_P(Engines, AreDecidedBySeedAlone) {
   const auto options = with_conformers(2, GetParam());
   const auto read = [&](const char* smiles, std::uint64_t seed) {
-    return loaded_chemistry().read("smi", smiles, options, seed);
+    return testing::chemistry().read("smi", smiles, options, seed);
   };
   const auto a = read("CCCCO", 1), b = read("C[C@H](N)C(=O)OCC", 2);
   // The other way round, with something else between, and in a new Chemistry.
@@ -221,16 +221,16 @@ std::string conformer_bits(ConformerEngine engine, bool reversed) {
   const char* const smiles[] = {"CCCCO", "C[C@H](N)C(=O)OC1CCCCC1"};
   std::string bits[2];
   for (const std::size_t i : reversed ? std::array<std::size_t, 2>{1, 0} : std::array<std::size_t, 2>{0, 1}) {
-    for (const float x : loaded_chemistry().read("smi", smiles[i], options, 11 + i).positions)
+    for (const float x : testing::chemistry().read("smi", smiles[i], options, 11 + i).positions)
       bits[i] += fmt::format("{:a} ", x);
   }
   return bits[0] + bits[1];
 }
 
 // Run by the test below in a process of its own.
-TEST(Conformers, DISABLED_PrintBits) {
+TEST_F(Conformers, DISABLED_PrintBits) {
   for (const auto engine : {ConformerEngine::openbabel, ConformerEngine::rdkit}) {
-    if (loaded_chemistry().has_engine(engine))
+    if (testing::chemistry().has_engine(engine))
       fmt::print("bits {} {}\n", static_cast<int>(engine), conformer_bits(engine, true));
   }
 }
@@ -251,7 +251,7 @@ TEST_P(Engines, GiveTheSameBitsInAFreshProcess) {
 TEST_P(Engines, KeepHydrogensOnRequest) {
   auto options = with_conformers(1, GetParam());
   options.keep_hydrogens = true;
-  const auto methanol = loaded_chemistry().read("smi", "CO", options, 1);
+  const auto methanol = testing::chemistry().read("smi", "CO", options, 1);
   ASSERT_EQ(methanol.size(), 6u);
   ASSERT_EQ(methanol.positions.size(), 18u);
   for (const auto& bond : methanol.bonds) {
@@ -265,29 +265,29 @@ TEST_P(Engines, KeepHydrogensOnRequest) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Conformers, Engines, ::testing::Values(ConformerEngine::openbabel, ConformerEngine::rdkit),
+INSTANTIATE_TEST_SUITE_P(Both, Engines, ::testing::Values(ConformerEngine::openbabel, ConformerEngine::rdkit),
                          [](const auto& engine) {
                            return engine.param == ConformerEngine::openbabel ? "OpenBabel" : "RDKit";
                          });
 
-TEST(Conformers, FallBackWhereOpenBabelGetsTheStereoWrong) {
-  if (!loaded_chemistry().has_engine(ConformerEngine::rdkit)) GTEST_SKIP() << "this build has no RDKit";
-  const auto morphine =
-      loaded_chemistry().read("smi", "CN1CC[C@]23c4c5ccc(O)c4O[C@H]2[C@@H](O)C=C[C@H]3[C@H]1C5", with_conformers(1), 1);
+TEST_F(Conformers, FallBackWhereOpenBabelGetsTheStereoWrong) {
+  if (!testing::chemistry().has_engine(ConformerEngine::rdkit)) GTEST_SKIP() << "this build has no RDKit";
+  const auto morphine = testing::chemistry().read("smi", "CN1CC[C@]23c4c5ccc(O)c4O[C@H]2[C@@H](O)C=C[C@H]3[C@H]1C5",
+                                                  with_conformers(1), 1);
   EXPECT_EQ(morphine.conformers, 1u);
 }
 
-TEST(Conformers, ImpossibleMoleculesStayWithoutUnlessRequired) {
+TEST_F(Conformers, ImpossibleMoleculesStayWithoutUnlessRequired) {
   // Both bridgeheads of a two-atom bridge point away from each other in this spelling, as some data sets have it.
   const char* const impossible = "C[NH+]1[C@@H]2CC[C@@H]1CC(C2)O";
   auto options = with_conformers(1);
   options.conformers.attempts = 1;
-  const auto molecule = loaded_chemistry().read("smi", impossible, options, 1);
+  const auto molecule = testing::chemistry().read("smi", impossible, options, 1);
   EXPECT_EQ(molecule.conformers, 0u);
   EXPECT_EQ(molecule.conformer_source, ConformerSource::none);
   EXPECT_TRUE(molecule.positions.empty());
   options.conformers.required = true;
-  EXPECT_THROW(loaded_chemistry().read("smi", impossible, options, 1), Rejected);
+  EXPECT_THROW(testing::chemistry().read("smi", impossible, options, 1), Rejected);
 }
 
 }  // namespace

@@ -3,19 +3,17 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "io/chemistry/chemistry.h"
+#include "tests/features/chemistry_test.h"
 #include "tests/features/expected_features.h"
 
 namespace moleblend {
 namespace {
 
 using testing::Agreement;
+using testing::chemistry;
 using testing::ExpectedMolecule;
 
-Chemistry& chemistry() {
-  static const auto loaded = load_chemistry();
-  return *loaded;
-}
+class Features : public testing::ChemistryTest {};
 
 /// Share of atoms or bonds that must agree. Open Babel's aromaticity model differs from RDKit's in rare ring systems,
 /// and what follows from it (hybridisation most of all) with it.
@@ -41,7 +39,7 @@ void compare_smiles(const std::vector<ExpectedMolecule>& molecules, Agreement& a
   }
 }
 
-TEST(Features, OfCommonMoleculesAreRDKits) {
+TEST_F(Features, OfCommonMoleculesAreRDKits) {
   const auto molecules = testing::read_expected(std::string(MOLEBLEND_SOURCE_DIR) + "/tests/features/data/own.tsv");
   ASSERT_GT(molecules.size(), 60u);
   Agreement agreement;
@@ -54,7 +52,7 @@ TEST(Features, OfCommonMoleculesAreRDKits) {
   }
 }
 
-TEST(Features, OfSmilesAgreeWithRDKit) {
+TEST_F(Features, OfSmilesAgreeWithRDKit) {
   const auto path = testing::data_folder("MOLEBLEND_FEATURES", "/../shared/golden/features") + "/smiles.tsv.gz";
   if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not there; MOLEBLEND_FEATURES names its folder";
   const auto molecules = testing::read_expected(path);
@@ -65,7 +63,7 @@ TEST(Features, OfSmilesAgreeWithRDKit) {
   expect_goals(agreement);
 }
 
-TEST(Features, OfPositionsAgreeWithRDKit) {
+TEST_F(Features, OfPositionsAgreeWithRDKit) {
   const auto path = testing::data_folder("MOLEBLEND_FEATURES", "/../shared/golden/features") + "/pcqm4mv2_sdf.tsv.gz";
   const auto sdf =
       testing::data_folder("MOLEBLEND_DATA", "/../shared/data") + "/pcqm4mv2/pcqm4m-v2-train-sample.sdf.gz";

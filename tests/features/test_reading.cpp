@@ -6,21 +6,22 @@
 #include <filesystem>
 #include <fstream>
 
-#include "io/chemistry/chemistry.h"
 #include "io/support/error.h"
+#include "tests/features/chemistry_test.h"
 #include "tests/features/expected_features.h"
 
 namespace moleblend {
 namespace {
 
-Chemistry& reader() {
-  static const auto loaded = load_chemistry();
-  return *loaded;
-}
+using testing::chemistry;
+
+class Reading : public testing::ChemistryTest {};
+class Streams : public testing::ChemistryTest {};
+class Plugin : public testing::ChemistryTest {};
 
 std::string reason(std::string_view format, std::string_view text, const ReadOptions& options = {}) {
   try {
-    reader().read(format, text, options, 1);
+    chemistry().read(format, text, options, 1);
   } catch (const Rejected& rejected) {
     return rejected.what();
   }
@@ -41,22 +42,22 @@ const std::string kMethanol =
     "    1.7400    0.9000    0.0000 H   0  0\n"
     "  1  2  1  0\n  1  3  1  0\n  1  4  1  0\n  1  5  1  0\n  2  6  1  0\nM  END\n";
 
-TEST(Reading, SmilesAndItsName) {
-  const auto plain = reader().read("smi", "CCO", {}, 1);
+TEST_F(Reading, SmilesAndItsName) {
+  const auto plain = chemistry().read("smi", "CCO", {}, 1);
   EXPECT_EQ(plain.identifier, "");
   EXPECT_EQ(plain.smiles, "CCO");
   EXPECT_EQ(plain.size(), 3u);
   EXPECT_EQ(plain.bonds.size(), 2u);
   EXPECT_EQ(plain.conformers, 0u);
   EXPECT_EQ(plain.conformer_source, ConformerSource::none);
-  EXPECT_EQ(reader().read("smi", "CCO grain alcohol\n", {}, 1).identifier, "grain alcohol");
-  EXPECT_EQ(reader().read("smi", "CCO\tZINC1\t-0.31", {}, 1).identifier, "ZINC1");
-  EXPECT_EQ(reader().read("smi", "CCO |(0,0,;1,0,;2,0,)| ethanol", {}, 1).identifier, "ethanol");
-  EXPECT_EQ(reader().read("smi", "CCO |(0,0,;1,0,;2,0,)|", {}, 1).identifier, "");
+  EXPECT_EQ(chemistry().read("smi", "CCO grain alcohol\n", {}, 1).identifier, "grain alcohol");
+  EXPECT_EQ(chemistry().read("smi", "CCO\tZINC1\t-0.31", {}, 1).identifier, "ZINC1");
+  EXPECT_EQ(chemistry().read("smi", "CCO |(0,0,;1,0,;2,0,)| ethanol", {}, 1).identifier, "ethanol");
+  EXPECT_EQ(chemistry().read("smi", "CCO |(0,0,;1,0,;2,0,)|", {}, 1).identifier, "");
 }
 
-TEST(Reading, PositionsOfAFile) {
-  const auto molecule = reader().read("sdf", kMethanol, {}, 1);
+TEST_F(Reading, PositionsOfAFile) {
+  const auto molecule = chemistry().read("sdf", kMethanol, {}, 1);
   EXPECT_EQ(molecule.identifier, "methanol");
   EXPECT_EQ(molecule.smiles, "CO");
   EXPECT_EQ(molecule.conformer_source, ConformerSource::file);
@@ -66,7 +67,7 @@ TEST(Reading, PositionsOfAFile) {
 
   ReadOptions all;
   all.keep_hydrogens = true;
-  const auto with_hydrogens = reader().read("sdf", kMethanol, all, 1);
+  const auto with_hydrogens = chemistry().read("sdf", kMethanol, all, 1);
   EXPECT_EQ(with_hydrogens.size(), 6u);
   EXPECT_EQ(with_hydrogens.positions.size(), 18u);
   EXPECT_EQ(with_hydrogens.atoms[0][4], 0);  // they are atoms now, as OGB counts them
@@ -74,23 +75,23 @@ TEST(Reading, PositionsOfAFile) {
 
   ReadOptions graph_only;
   graph_only.use_positions = false;
-  EXPECT_EQ(reader().read("sdf", kMethanol, graph_only, 1).conformers, 0u);
+  EXPECT_EQ(chemistry().read("sdf", kMethanol, graph_only, 1).conformers, 0u);
 }
 
-TEST(Reading, FlatDrawingsAndZerosAreNoPositions) {
+TEST_F(Reading, FlatDrawingsAndZerosAreNoPositions) {
   auto drawing = kMethanol;
   drawing.replace(drawing.find("3D"), 2, "2D");
   for (const char* z : {" 0.8900 H", "-0.8900 H"}) drawing.replace(drawing.find(z), 7, " 0.0000");
-  const auto flat = reader().read("sdf", drawing, {}, 1);
+  const auto flat = chemistry().read("sdf", drawing, {}, 1);
   EXPECT_EQ(flat.conformer_source, ConformerSource::none);
   EXPECT_TRUE(flat.positions.empty());
   const std::string zeros =
       "\n     test          3D\n\n  2  1  0  0  0  0  0  0  0  0999 V2000\n"
       "    0.0000    0.0000    0.0000 C   0  0\n    0.0000    0.0000    0.0000 O   0  0\n  1  2  1  0\nM  END\n";
-  EXPECT_EQ(reader().read("sdf", zeros, {}, 1).conformers, 0u);
+  EXPECT_EQ(chemistry().read("sdf", zeros, {}, 1).conformers, 0u);
 }
 
-TEST(Reading, OtherFormatsGiveTheSameMolecule) {
+TEST_F(Reading, OtherFormatsGiveTheSameMolecule) {
   const std::string xyz =
       "6\nmethanol\nC 0 0 0\nO 1.42 0 0\nH -0.36 1.03 0\nH -0.36 -0.51 0.89\nH -0.36 -0.51 -0.89\nH 1.74 0.9 0\n";
   const std::string mol2 =
@@ -107,9 +108,9 @@ TEST(Reading, OtherFormatsGiveTheSameMolecule) {
       "1 0 0 0\n"
       "M  V30 BEGIN ATOM\nM  V30 1 C 0 0 1 0\nM  V30 2 O 1.42 0 1 0\nM  V30 END ATOM\n"
       "M  V30 BEGIN BOND\nM  V30 1 1 1 2\nM  V30 END BOND\nM  V30 END CTAB\nM  END\n";
-  const auto expected = reader().read("sdf", kMethanol, {}, 1);
+  const auto expected = chemistry().read("sdf", kMethanol, {}, 1);
   for (const auto& [format, text] : {std::pair{"xyz", xyz}, {"mol2", mol2}, {"pdb", pdb}, {"mol", v3000}}) {
-    const auto molecule = reader().read(format, text, {}, 1);
+    const auto molecule = chemistry().read(format, text, {}, 1);
     EXPECT_EQ(molecule.atoms, expected.atoms) << format;
     EXPECT_EQ(molecule.bonds, expected.bonds) << format;
     EXPECT_EQ(molecule.conformer_source, ConformerSource::file) << format;
@@ -118,7 +119,7 @@ TEST(Reading, OtherFormatsGiveTheSameMolecule) {
   }
 }
 
-TEST(Reading, SaysWhyARecordIsRefused) {
+TEST_F(Reading, SaysWhyARecordIsRefused) {
   EXPECT_REASON(reason("smi", ""), "empty");
   EXPECT_REASON(reason("smi", "   \n"), "empty");
   EXPECT_REASON(reason("smi", "C1CC"), "ring");
@@ -140,22 +141,23 @@ TEST(Reading, SaysWhyARecordIsRefused) {
   EXPECT_EQ(reason("smi", "CC", small), "accepted");
 }
 
-TEST(Reading, KeepsFragmentsIonsAndHydrogensThatAreNoSubstituents) {
-  EXPECT_EQ(reader().read("smi", "[Na+].[Cl-]", {}, 1).size(), 2u);
-  EXPECT_EQ(reader().read("smi", "[H+]", {}, 1).size(), 1u);
-  EXPECT_EQ(reader().read("smi", "[H][H]", {}, 1).size(), 2u);
-  EXPECT_EQ(reader().read("smi", "[2H]C", {}, 1).size(), 2u);
-  EXPECT_EQ(reader().read("smi", "[H]C", {}, 1).size(), 1u);
-  EXPECT_EQ(reader().read("smi", "[Pt](Cl)(Cl)(N)N", {}, 1).size(), 5u);
+TEST_F(Reading, KeepsFragmentsIonsAndHydrogensThatAreNoSubstituents) {
+  EXPECT_EQ(chemistry().read("smi", "[Na+].[Cl-]", {}, 1).size(), 2u);
+  EXPECT_EQ(chemistry().read("smi", "[H+]", {}, 1).size(), 1u);
+  EXPECT_EQ(chemistry().read("smi", "[H][H]", {}, 1).size(), 2u);
+  EXPECT_EQ(chemistry().read("smi", "[2H]C", {}, 1).size(), 2u);
+  EXPECT_EQ(chemistry().read("smi", "[H]C", {}, 1).size(), 1u);
+  EXPECT_EQ(chemistry().read("smi", "[Pt](Cl)(Cl)(N)N", {}, 1).size(), 5u);
 }
 
-TEST(Reading, DoesNotDependOnWhatWasReadBefore) {
+TEST_F(Reading, DoesNotDependOnWhatWasReadBefore) {
   const char* const smiles[] = {"C[C@H](N)C(=O)O", "c1ccc2[nH]ccc2c1", "F/C=C\\F", "O=N(=O)c1ccccc1",
                                 "C[N+](C)(C)C.[Br-]"};
   std::vector<Molecule> forwards, backwards;
-  for (const auto* s : smiles) forwards.push_back(reader().read("smi", s, {}, 1));
+  for (const auto* s : smiles) forwards.push_back(chemistry().read("smi", s, {}, 1));
   reason("smi", "c1cccc1(");
-  for (auto s = std::rbegin(smiles); s != std::rend(smiles); ++s) backwards.push_back(reader().read("smi", *s, {}, 1));
+  for (auto s = std::rbegin(smiles); s != std::rend(smiles); ++s)
+    backwards.push_back(chemistry().read("smi", *s, {}, 1));
   for (std::size_t i = 0; i < forwards.size(); ++i) EXPECT_EQ(forwards[i], backwards[forwards.size() - 1 - i]);
 }
 
@@ -172,29 +174,29 @@ class TemporaryFile {
   std::filesystem::path path_;
 };
 
-TEST(Streams, GoOnAfterABadRecord) {
+TEST_F(Streams, GoOnAfterABadRecord) {
   const std::string end = "$$$$\n";
   auto bad = kMethanol;
   bad.replace(bad.find("    1.4200"), 10, "99999.4200");
   const TemporaryFile file("stream.sdf", kMethanol + end + bad + end + kMethanol + end);
-  const auto stream = reader().open(file.path(), "sdf", {}, 1);
+  const auto stream = chemistry().open(file.path(), "sdf", {}, 1);
   Molecule molecule;
   EXPECT_TRUE(stream->next(molecule));
   EXPECT_EQ(molecule.identifier, "methanol");
   EXPECT_THROW(stream->next(molecule), Rejected);
   EXPECT_TRUE(stream->next(molecule));
-  EXPECT_EQ(molecule, reader().read("sdf", kMethanol, {}, 1));
+  EXPECT_EQ(molecule, chemistry().read("sdf", kMethanol, {}, 1));
   EXPECT_FALSE(stream->next(molecule));
   EXPECT_FALSE(stream->next(molecule));
 }
 
-TEST(Streams, ReadGzippedFiles) {
+TEST_F(Streams, ReadGzippedFiles) {
   const TemporaryFile file("stream.smi.gz", "");
   const std::string text = "CCO a\nCCN b\n";
   const auto gz = gzopen(file.path().c_str(), "wb");
   gzwrite(gz, text.data(), static_cast<unsigned>(text.size()));
   gzclose(gz);
-  const auto stream = reader().open(file.path(), "smi", {}, 1);
+  const auto stream = chemistry().open(file.path(), "smi", {}, 1);
   Molecule molecule;
   EXPECT_TRUE(stream->next(molecule));
   EXPECT_EQ(molecule.identifier, "a");
@@ -204,24 +206,36 @@ TEST(Streams, ReadGzippedFiles) {
   EXPECT_FALSE(stream->next(molecule));
 }
 
-TEST(Streams, RefuseUnknownFormatsAndMissingFiles) {
-  EXPECT_THROW(reader().open("/nowhere/x.sdf", "sdf", {}, 1), Error);
+TEST_F(Streams, RefuseUnknownFormatsAndMissingFiles) {
+  EXPECT_THROW(chemistry().open("/nowhere/x.sdf", "sdf", {}, 1), Error);
   const TemporaryFile file("x.what", "?");
-  EXPECT_THROW(reader().open(file.path(), "what", {}, 1), Error);
-  const auto stream = reader().open(file.path(), "sdf", {}, 1);
+  EXPECT_THROW(chemistry().open(file.path(), "what", {}, 1), Error);
+  const auto stream = chemistry().open(file.path(), "sdf", {}, 1);
   Molecule molecule;
   EXPECT_THROW(stream->next(molecule), Rejected);
   EXPECT_FALSE(stream->next(molecule));
 }
 
-TEST(Plugin, KnowsFormatsAndItself) {
-  for (const auto* format : {"smi", "sdf", "mol", "mol2", "xyz", "pdb", "cif", "inchi"}) {
-    EXPECT_TRUE(reader().knows_format(format)) << format;
+// Not a ChemistryTest: this one is for builds without.
+TEST(PluginMissing, IsOneLineWithTheRemedy) {
+  if (testing::kWithOpenBabel) GTEST_SKIP() << "this build has Open Babel";
+  try {
+    load_chemistry();
+    FAIL() << "found a chemistry library that this build did not make";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("install"), std::string::npos);
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
   }
-  EXPECT_FALSE(reader().knows_format("nosuchformat"));
-  EXPECT_FALSE(reader().knows_format("png2"));
-  EXPECT_TRUE(reader().versions().starts_with("Open Babel 3."));
-  EXPECT_TRUE(reader().has_engine(ConformerEngine::openbabel));
+}
+
+TEST_F(Plugin, KnowsFormatsAndItself) {
+  for (const auto* format : {"smi", "sdf", "mol", "mol2", "xyz", "pdb", "cif", "inchi"}) {
+    EXPECT_TRUE(chemistry().knows_format(format)) << format;
+  }
+  EXPECT_FALSE(chemistry().knows_format("nosuchformat"));
+  EXPECT_FALSE(chemistry().knows_format("png2"));
+  EXPECT_TRUE(chemistry().versions().starts_with("Open Babel 3."));
+  EXPECT_TRUE(chemistry().has_engine(ConformerEngine::openbabel));
 }
 
 }  // namespace
