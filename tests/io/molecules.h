@@ -2,6 +2,7 @@
 // Small data sets for tests.
 
 #include <filesystem>
+#include <fstream>
 #include <limits>
 #include <random>
 #include <string>
@@ -69,6 +70,12 @@ inline std::vector<Molecule> make_dataset(const std::filesystem::path& folder, s
                               .options = R"({"keep_hydrogens": false})",
                               .program_version = "test"});
   return molecules;
+}
+
+/// Writes a file plainly: for tests that write thousands, where AtomicFile would wait for the disk each time.
+inline void write_quickly(const std::filesystem::path& path, std::string_view content) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(content.data(), static_cast<std::streamsize>(content.size()));
 }
 
 /// The message of the Error that `f` throws; empty if it throws none.

@@ -25,6 +25,7 @@ using testing::made_molecule;
 using testing::make_dataset;
 using testing::same;
 using testing::TemporaryFolder;
+using testing::write_quickly;
 
 TEST(Shard, RoundTrip) {
   const TemporaryFolder folder;
@@ -119,7 +120,7 @@ TEST_F(DamagedShard, EveryByteIsGuarded) {
     for (const char flip : {'\x01', '\x80', '\xFF'}) {
       std::string damaged = content;
       damaged[at] ^= flip;
-      write_file(bad, damaged);
+      write_quickly(bad, damaged);
       EXPECT_NE(error_of([&] { ShardReader(bad, true); }), "") << "byte " << at << ": verification passes";
       // Without verification the trailer alone is not looked at here; dataset.json guards it.
       bool harmless = false;
@@ -136,11 +137,11 @@ TEST_F(DamagedShard, EveryByteIsGuarded) {
 
 TEST_F(DamagedShard, EveryLengthIsGuarded) {
   for (std::size_t length = 0; length < content.size(); ++length) {
-    write_file(bad, std::string_view(content).substr(0, length));
+    write_quickly(bad, std::string_view(content).substr(0, length));
     EXPECT_THAT(error_of([&] { ShardReader reader(bad); }), AllOf(HasSubstr("bad.mbs"), HasSubstr("--resume")))
         << length;
   }
-  write_file(bad, content + "x");
+  write_quickly(bad, content + "x");
   EXPECT_THAT(error_of([&] { ShardReader reader(bad); }), HasSubstr("bytes long where"));
 }
 
@@ -159,7 +160,7 @@ TEST_F(DamagedShard, ForgedRecordsNeverReadOutside) {
         const auto record = std::as_bytes(std::span(forged)).subspan(begin, length);
         const std::uint32_t crc = crc32(record.subspan(sizeof crc));
         std::memcpy(forged.data() + begin, &crc, sizeof crc);
-        write_file(bad, forged);
+        write_quickly(bad, forged);
         const ShardReader reader(bad);
         const std::string error = error_of([&] { reader.read(i, read); });
         // What is read is a valid molecule, or an error was thrown; the address sanitizer sees the rest.
@@ -184,7 +185,7 @@ TEST_F(DamagedShard, ForgedHeadersAndTablesNeverReadOutside) {
       const std::uint32_t table_crc =
           crc32(bytes.subspan(sizeof(ShardHeader), tables - sizeof(ShardHeader) - sizeof header_crc));
       std::memcpy(forged.data() + tables - sizeof table_crc, &table_crc, sizeof table_crc);
-      write_file(bad, forged);
+      write_quickly(bad, forged);
       // Whatever happens is an Error or a harmless difference (a block number): no crash.
       const std::string error = error_of([&] { reads_whole(bad, molecules, false); });
       EXPECT_EQ(error.find('\n'), std::string::npos);

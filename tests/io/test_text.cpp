@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
-#include <fstream>
 #include <random>
 
 #include "io/support/csv.h"
@@ -74,7 +73,7 @@ TEST(TextSource, EveryTruncationOfAGzipFileIsAnError) {
   const auto path = folder.path() / "cut";
   // From the third byte on the file is known as gzip.
   for (std::size_t length = 3; length < packed.size(); ++length) {
-    write_file(path, packed.substr(0, length));
+    testing::write_quickly(path, packed.substr(0, length));
     EXPECT_THAT(error_of([&] { lines_of(TextSource(path)); }), HasSubstr("truncated gzip file")) << length;
   }
   std::string damaged = packed;
