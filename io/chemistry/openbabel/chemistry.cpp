@@ -36,13 +36,13 @@ void copy_positions(OpenBabel::OBMol& mol, const Snapshot& snapshot, Molecule& m
   molecule.conformers = 1;
   for (const unsigned source : snapshot.source) {
     const auto* atom = mol.GetAtom(static_cast<int>(source));
-    for (const double x : {atom->GetX(), atom->GetY(), atom->GetZ()})
+    for (const double x : {atom->GetX(), atom->GetY(), atom->GetZ()}) {
       molecule.positions.push_back(static_cast<float>(x));
+    }
   }
 }
 
-/// Runs `read` so that only Rejected, Error and bad_alloc leave it: a toolkit's own exceptions mean that the record is
-/// bad.
+/// Runs `read` so that only Rejected, Error and bad_alloc leave it: a toolkit's own exceptions mean a bad record.
 template <class Read>
 auto guarded(Read&& read) {
   try {
@@ -92,22 +92,6 @@ class OpenBabelChemistry : public Chemistry {
     return "Open Babel " + OpenBabel::OBReleaseVersion() + (rdkit.empty() ? "" : ", " + rdkit);
   }
 
- private:
-  Molecule to_molecule(Record& record, const ReadOptions& options, std::uint64_t seed) {
-    if (options.keep_hydrogens) record.mol.AddHydrogens();
-    auto snapshot = take_snapshot(record, options.keep_hydrogens);
-    Molecule molecule;
-    molecule.identifier = record.name;
-    encode_features(snapshot.graph, molecule.atoms, molecule.bonds);
-    molecule.smiles = record.smiles.empty() ? written_smiles(record.mol) : record.smiles;
-    if (options.use_positions && has_positions(record.mol)) {
-      copy_positions(record.mol, snapshot, molecule);
-    } else if (options.conformers.count > 0) {
-      conformers_.build(record, snapshot, options.conformers, seed, molecule);
-    }
-    return molecule;
-  }
-
   std::unique_ptr<MoleculeStream> open(const std::string& path, std::string_view format, const ReadOptions& options,
                                        std::uint64_t seed) override {
     auto to_molecule_of = [this, options, seed](Record& record, std::uint64_t number) {
@@ -122,6 +106,23 @@ class OpenBabelChemistry : public Chemistry {
   }
 
   bool has_engine(ConformerEngine engine) override { return conformers_.has(engine); }
+
+ private:
+  Molecule to_molecule(Record& record, const ReadOptions& options, std::uint64_t seed) {
+    if (options.keep_hydrogens) record.mol.AddHydrogens();
+    auto snapshot = take_snapshot(record, options.keep_hydrogens);
+    Molecule molecule;
+    molecule.identifier = record.name;
+    encode_features(snapshot.graph, molecule.atoms, molecule.bonds);
+    if (options.use_positions && has_positions(record.mol)) {
+      copy_positions(record.mol, snapshot, molecule);
+    } else if (options.conformers.count > 0) {
+      conformers_.build(record, snapshot, options.conformers, seed, molecule);
+    }
+    // Last: the writer may rearrange the molecule.
+    molecule.smiles = record.smiles.empty() ? written_smiles(record.mol) : record.smiles;
+    return molecule;
+  }
 
   Conformers conformers_;
 };
