@@ -5,6 +5,7 @@ Needs PyTorch 1.13 (Debian: apt-get install python3-torch libopenblas0) or later
 """
 
 import argparse
+import importlib.util
 import json
 import sys
 
@@ -38,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--model", choices=["tiny", "small", "base"], default="small")
     bench.add_argument("--target", choices=["distance", "displacement"], default="distance", help="of the 3D head")
     bench.add_argument("--data", metavar="FILE", help="molecules from raw.* tensors, as the golden files have them")
-    bench.add_argument("--atoms", type=float, default=15, help="mean of random drug-like graphs (default 15, as PCQM4Mv2)")
+    bench.add_argument(
+        "--atoms", type=float, default=15, help="mean of random drug-like graphs (default 15, as PCQM4Mv2)"
+    )
     bench.add_argument("--atoms-deviation", type=float, help="of their normal distribution (default: mean / 7)")
     bench.add_argument("--batch-size", type=int, default=32, help="molecules (default 32)")
     bench.add_argument("--batches", type=int, default=4, help="different batches, used in turn (default 4)")
@@ -51,7 +54,10 @@ def parser() -> argparse.ArgumentParser:
         "--bilinear", action="store_true", help="pair heads as r^T M c, without the outer product of 1024 a pair"
     )
     bench.add_argument(
-        "--outer", choices=["auto", "matmul", "multiply"], default="auto", help="how that product is made; auto: by device"
+        "--outer",
+        choices=["auto", "matmul", "multiply"],
+        default="auto",
+        help="how that product is made; auto: by device",
     )
     bench.add_argument(
         "--attention", choices=["auto", "sdpa", "matmul"], default="auto", help="auto: sdpa where PyTorch has it"
@@ -73,7 +79,9 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("checkpoint", help="a moleblend checkpoint folder, a .safetensors, or a .pt with a state_dict")
     load.add_argument("--to-torch", metavar="FILE.pt", help="write a state_dict")
     load.add_argument("--to-safetensors", metavar="FILE.safetensors", help="write what moleblend reads")
-    load.add_argument("--trust-pickle", action="store_true", help="read any pickled object: fairseq's need it; runs code in it")
+    load.add_argument(
+        "--trust-pickle", action="store_true", help="read any pickled object: fairseq's need it; runs code in it"
+    )
     return top
 
 
@@ -121,10 +129,11 @@ def run_load(arguments: argparse.Namespace) -> int:
 
 def main() -> int:
     arguments = parser().parse_args()
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        print("peer_torch.py: this Python has no PyTorch; apt-get install python3-torch, or pip install torch", file=sys.stderr)
+    if importlib.util.find_spec("torch") is None:
+        print(
+            "peer_torch.py: this Python has no PyTorch; apt-get install python3-torch, or pip install torch",
+            file=sys.stderr,
+        )
         return 1
     run = {"check": run_check, "bench": run_bench, "load": run_load}[arguments.verb]
     try:

@@ -227,7 +227,9 @@ class SelfAttention(nn.Module):
         """[B, T, D]; `bias` [B, H, T, T] is added to the scores."""
         q, k, v = (split_heads(p(x), self.heads) for p in (self.q_proj, self.k_proj, self.v_proj))
         if self.sdpa:
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=self.dropout if self.training else 0.0)
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=bias, dropout_p=self.dropout if self.training else 0.0
+            )
         else:
             p = attention_probabilities(q, k, bias)
             out = F.dropout(p, self.dropout, self.training) @ v

@@ -74,11 +74,11 @@ def relations_of(n: int, bonds: Tensor, bond_features: Tensor) -> Relations:
     path[..., 0] = direct
     hops = torch.arange(HOPS)
     for s in range(2, int(distance[distance < UNREACHABLE].max()) + 1):
-        i, j = (distance == s).nonzero(as_tuple=True)
-        k = pivot[i, j]
-        first = distance[i, k][:, None]
-        second_part = path[k, j].gather(1, (hops - first).clamp(min=0))
-        path[i, j] = torch.where(hops < first, path[i, k], second_part)
+        begin, end = (distance == s).nonzero(as_tuple=True)
+        middle = pivot[begin, end]
+        first = distance[begin, middle][:, None]
+        second_part = path[middle, end].gather(1, (hops - first).clamp(min=0))
+        path[begin, end] = torch.where(hops < first, path[begin, middle], second_part)
     return Relations(adjacent.sum(1), distance, path)
 
 
@@ -218,13 +218,16 @@ def random_molecule(n: int, generator: torch.Generator) -> Molecule:
             if ends and len(neighbours[i]) < 4:
                 join(i, ends[below(len(ends))])
 
-    elements = torch.tensor([5] * 74 + [6] * 11 + [7] * 11 + [8, 8, 15, 15])  # C, N, O, F, S or the like; index of Z from 0
+    elements = torch.tensor(
+        [5] * 74 + [6] * 11 + [7] * 11 + [8, 8, 15, 15]
+    )  # C, N, O, F, S or the like; index of Z from 0
     element = elements[torch.randint(len(elements), (n,), generator=generator)]
     degree = torch.tensor([len(v) for v in neighbours])
     aromatic = torch.randint(2, (n,), generator=generator)
     zero, neutral = torch.zeros(n, dtype=torch.long), torch.full((n,), 5)
     atoms = torch.stack(
-        [element, zero, degree, neutral, (3 - degree).clamp(min=0), zero, 1 + zero, aromatic, (degree > 2).long()], dim=1
+        [element, zero, degree, neutral, (3 - degree).clamp(min=0), zero, 1 + zero, aromatic, (degree > 2).long()],
+        dim=1,
     )
     bond_table = torch.tensor(bonds, dtype=torch.long).reshape(-1, 2)
     kinds = torch.tensor([0, 0, 0, 1, 3, 3])[torch.randint(6, (len(bonds),), generator=generator)]

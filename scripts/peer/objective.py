@@ -106,7 +106,8 @@ def one_minus_cosine(prediction: Tensor, target: Tensor) -> Tensor:
 
 def distance_loss(prediction: Tensor, batch: Batch) -> Tensor:
     """Against the clean positions: 1 - cosine of the displacement x_j - x_i, or smooth L1 (threshold 1 angstrom) of the
-    distance. Mean over a molecule's pairs of different known, not coincident, positions; then over molecules with any."""
+    distance. Mean over a molecule's pairs of different known, not coincident, positions; then over molecules with any.
+    """
     target = batch.positions[:, None, :, :] - batch.positions[:, :, None, :]
     known = batch.position_known
     counts = known[:, :, None] & known[:, None, :] & (target != 0).any(-1)

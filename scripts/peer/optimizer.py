@@ -17,7 +17,9 @@ class FairseqAdam(torch.optim.AdamW):
     counts for all parameters: each must have a gradient from the first step on, or never.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float = 0.0, weight_decay: float = 0.0, **options: bool) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], lr: float = 0.0, weight_decay: float = 0.0, **options: bool
+    ) -> None:
         self.updates = 0
         self.fairseq_eps = 1e-8
         super().__init__(parameters, lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay, **options)

@@ -66,7 +66,9 @@ def _bytes_of(tensor: torch.Tensor) -> bytes:
     return bytes(out)
 
 
-def write_safetensors(path: str, tensors: Mapping[str, torch.Tensor], metadata: Optional[Mapping[str, str]] = None) -> None:
+def write_safetensors(
+    path: str, tensors: Mapping[str, torch.Tensor], metadata: Optional[Mapping[str, str]] = None
+) -> None:
     """Writes the tensors in the order given, under a temporary name first, so that no half file is ever found."""
     header: Dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     at = 0

@@ -17,7 +17,7 @@ sys.path.insert(0, os.path.join(ROOT, "scripts"))
 from peer import golden, objective  # noqa: E402
 from peer.checkpoint import convert, model_from, read_checkpoint  # noqa: E402
 from peer.model import CONFIGS, EncoderLayer, MoleBlend  # noqa: E402
-from peer.molecules import HOPS, UNREACHABLE, Molecule, collate, random_molecules, relations_of  # noqa: E402
+from peer.molecules import HOPS, UNREACHABLE, collate, random_molecules, relations_of  # noqa: E402
 from peer.tensors import read_safetensors, write_safetensors  # noqa: E402
 
 GOLDEN = os.path.join(ROOT, "tests", "golden", "data")
