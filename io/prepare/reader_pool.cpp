@@ -26,8 +26,9 @@ constexpr std::uint64_t kMaxMessageBytes = 1u << 30;
 constexpr int kMaxDeathsWithoutWork = 5, kMaxDeathsOnFile = 3;
 constexpr std::int64_t kCheckInterval = 20'000'000;  // ns between looks at the readers' clocks
 constexpr int kPollMilliseconds = 25;
-constexpr double kWallFactor =
-    3;  // a reader that sleeps uses no processor time; one on a busy machine is slow and not to blame
+// A reader that sleeps uses no processor time, so there is a bound on the wall clock too; a wide one, for a reader on a busy machine is
+// slow and not to blame.
+constexpr double kWallFactor = 3, kWallSeconds = 2;
 
 }  // namespace
 
@@ -334,7 +335,8 @@ void ReaderPool::check_deadlines() {
     if (current == 0) continue;
     const std::int64_t used = cpu_time_of(worker.process.pid) - worker.state->cpu_start;
     const std::int64_t waited = last_check_ - worker.state->wall_start;
-    if (used <= limit && waited <= static_cast<std::int64_t>(kWallFactor * options_.seconds * 1e9)) continue;
+    if (used <= limit && waited <= static_cast<std::int64_t>((kWallFactor * options_.seconds + kWallSeconds) * 1e9))
+      continue;
     // The clocks are those of `current` only if it is still at work; if it has just gone on, the record after it starts anew.
     if (worker.state->current != current) continue;
     worker.out_of_time = current - 1;

@@ -29,8 +29,8 @@ struct Outcome {
 
 struct PoolOptions {
   int workers = 1;
-  double seconds = 30;             // a record; of processor time, and three times as long by the clock on the wall
-  std::uint64_t memory_bytes = 0;  // a reader process; 0: no bound
+  double seconds = 30;  // a record: of processor time; by the clock on the wall three times as long and 2 s more
+  std::uint64_t memory_bytes = 0;          // a reader process; 0: no bound
   const std::atomic<int>* stop = nullptr;  // not zero: stop waiting and throw Interrupted
 };
 

@@ -109,13 +109,13 @@ class Pool : public ::testing::TestWithParam<int> {};
 TEST_P(Pool, EveryRecordPaysForItself) {
   FakeChemistry chemistry;
   ReaderPool pool(chemistry, reader_options(),
-                  {.workers = GetParam(), .seconds = 0.3, .memory_bytes = 0, .stop = nullptr});
+                  {.workers = GetParam(), .seconds = 0.5, .memory_bytes = 0, .stop = nullptr});
   const std::map<std::string, std::string> expected = {
       {"crash", "Open Babel crashed (signal 11: Segmentation fault)"},
       {"abort", "Open Babel crashed (signal 6: Aborted)"},
       {"exit", "Open Babel ended the reader process (exit status 3)"},
-      {"spin", "took longer than 0.3 s"},
-      {"sleep", "took longer than 0.3 s"},
+      {"spin", "took longer than 0.5 s"},
+      {"sleep", "took longer than 0.5 s"},
       {"throw", "refused on purpose"},
       {"odd", "Open Babel failed on it and gave no reason"},
   };
