@@ -23,7 +23,10 @@ void* ScratchBlock::reserve(std::size_t bytes) {
   return memory_.get();
 }
 
-Cpu::Cpu(int threads) : threads_(std::max(1, threads)), per_thread_(static_cast<std::size_t>(threads_)) {}
+Cpu::Cpu(int threads)
+    : threads_(std::max(1, threads)),
+      team_(std::make_unique<ThreadTeam>(threads_)),
+      per_thread_(static_cast<std::size_t>(threads_)) {}
 
 Range even_part(std::int64_t count, int parts, int part, std::int64_t multiple) {
   const std::int64_t blocks = (count + multiple - 1) / multiple;

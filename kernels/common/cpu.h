@@ -7,9 +7,7 @@
 #include <type_traits>
 #include <vector>
 
-#if !defined(_OPENMP)
-#include <thread>
-#endif
+#include "kernels/common/thread_team.h"
 
 namespace moleblend {
 
@@ -41,18 +39,9 @@ class Cpu {
   /// Calls f(thread) once for each thread in [0, threads()), in parallel; returns when all have returned. f must not throw.
   template <class F>
   void parallel(F&& f) {
-#if defined(_OPENMP)
-    if (threads_ == 1) {
-      f(0);
-      return;
-    }
-#pragma omp parallel for num_threads(threads_) schedule(static, 1)
-    for (int t = 0; t < threads_; ++t) f(t);
-#else
-    std::vector<std::jthread> team;
-    for (int t = 1; t < threads_; ++t) team.emplace_back([&f, t] { f(t); });
-    f(0);
-#endif
+    using Work = std::remove_reference_t<F>;
+    team_->run([](void* work, int thread) { (*static_cast<Work*>(work))(thread); },
+               const_cast<std::remove_const_t<Work>*>(&f));
   }
 
   /// Scratch of one thread (call it inside parallel()) or, with `shared()`, of the whole operation. Valid until the next
@@ -68,6 +57,7 @@ class Cpu {
 
  private:
   int threads_;
+  std::unique_ptr<ThreadTeam> team_;
   std::vector<ScratchBlock> per_thread_;
   ScratchBlock shared_;
 };

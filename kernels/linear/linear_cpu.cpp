@@ -1,76 +1,54 @@
+#include <oneapi/dnnl/dnnl.h>
+
 #include <algorithm>
+#include <atomic>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/linear/linear.h"
 
-#if defined(_OPENMP)
-#include <omp.h>
-#include <oneapi/dnnl/dnnl.h>
-#endif
-
 namespace moleblend {
 namespace {
+
+/// One thread's product. fp32 by oneDNN's sgemm and not by a matmul primitive: as fast on these shapes (within 5 %), while a primitive
+/// costs 0.3 ms to create for every new number of tokens, which nearly every batch has. Returns oneDNN's status.
+dnnl_status_t one_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
+                          const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c,
+                          std::int64_t ldc) {
+  return dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1.0f, a, lda, b, ldb, beta, c, ldc);
+}
+dnnl_status_t one_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
+                          const double* a, std::int64_t lda, const double* b, std::int64_t ldb, double beta, double* c,
+                          std::int64_t ldc) {
+  tile_product(transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc);
+  return dnnl_success;
+}
 
 /// C [m, n] = op(A) [m, k] · op(B) [k, n] + beta · C on all threads, dense: each thread does whole rows of C, or whole
 /// columns where there are more of those.
 template <class T>
-void threaded_tiles(Cpu& cpu, bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
-                    const T* a, const T* b, T beta, T* c) {
+void product(Cpu& cpu, bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a,
+             const T* b, T beta, T* c) {
   const std::int64_t lda = transpose_a ? m : k, ldb = transpose_b ? k : n;
-  // Cuts on multiples of every register tile's height and width.
-  constexpr std::int64_t kCut = 96;
+  // Cuts on multiples of the register tiles' heights and widths.
+  constexpr std::int64_t kCut = 48;
+  std::atomic<int> status = dnnl_success;
   cpu.parallel([&](int thread) {
-    if (m >= n) {
-      const auto [begin, end] = even_part(m, cpu.threads(), thread, kCut);
-      const T* part = a + begin * (transpose_a ? 1 : lda);
-      tile_product(transpose_a, transpose_b, end - begin, n, k, part, lda, b, ldb, beta, c + begin * n, n);
-    } else {
-      const auto [begin, end] = even_part(n, cpu.threads(), thread, kCut);
-      const T* part = b + begin * (transpose_b ? ldb : 1);
-      tile_product(transpose_a, transpose_b, m, end - begin, k, a, lda, part, ldb, beta, c + begin, n);
-    }
+    const auto [begin, end] = even_part(std::max(m, n), cpu.threads(), thread, kCut);
+    if (begin == end) return;
+    const dnnl_status_t own =
+        m >= n ? one_product(transpose_a, transpose_b, end - begin, n, k, a + begin * (transpose_a ? 1 : lda), lda, b,
+                             ldb, beta, c + begin * n, n)
+               : one_product(transpose_a, transpose_b, m, end - begin, k, a, lda, b + begin * (transpose_b ? ldb : 1),
+                             ldb, beta, c + begin, n);
+    if (own != dnnl_success) status = own;
   });
-}
-
-void product(Cpu& cpu, bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
-             const double* a, const double* b, double beta, double* c) {
-  threaded_tiles(cpu, transpose_a, transpose_b, m, n, k, a, b, beta, c);
-}
-
-#if defined(_OPENMP)
-/// oneDNN takes OpenMP's thread count; the caller's own setting is put back.
-class OneDnnThreads {
- public:
-  explicit OneDnnThreads(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
-  ~OneDnnThreads() { omp_set_num_threads(before_); }
-  OneDnnThreads(const OneDnnThreads&) = delete;
-  OneDnnThreads& operator=(const OneDnnThreads&) = delete;
-
- private:
-  int before_;
-};
-
-/// sgemm and not a matmul primitive: as fast on these shapes (within 5 %), while a primitive costs 0.3 ms to create for
-/// every new number of tokens, which nearly every batch has.
-void product(Cpu& cpu, bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
-             const float* a, const float* b, float beta, float* c) {
-  const OneDnnThreads threads(cpu.threads());
-  const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1.0f, a,
-                                          transpose_a ? m : k, b, transpose_b ? k : n, beta, c, n);
   if (status != dnnl_success) {
     throw std::runtime_error("matrix product " + std::to_string(m) + " x " + std::to_string(n) + " x " +
                              std::to_string(k) + ": oneDNN reports status " + std::to_string(status) +
                              " (1 is out of memory)");
   }
 }
-#else
-// Without OpenMP (the thread sanitizer's build) nothing of oneDNN, which brings its own OpenMP threads, takes part.
-void product(Cpu& cpu, bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
-             const float* a, const float* b, float beta, float* c) {
-  threaded_tiles(cpu, transpose_a, transpose_b, m, n, k, a, b, beta, c);
-}
-#endif
 
 /// sum[j] += Σ_rows x[row, j]. Columns are shared out, rows go in order: the same bits for every number of threads.
 /// Partial sums over 64 rows keep the rounding error of long float sums small.

@@ -1,0 +1,75 @@
+#include "kernels/common/thread_team.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+// oneDNN comes with an OpenMP run-time library in some builds (Debian's), and with none in others.
+extern "C" [[gnu::weak]] void omp_set_num_threads(int threads);
+
+namespace moleblend {
+
+namespace {
+
+constexpr int kSpins = 300;  // a pause is 40 to 140 cycles: 3 to 15 microseconds
+
+/// A product that a thread of the team asks oneDNN for is that thread's own: oneDNN would start OpenMP threads for each.
+void keep_libraries_to_this_thread() {
+  if (omp_set_num_threads) omp_set_num_threads(1);
+}
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+/// Waits until `value` is no longer `old`.
+void await_change(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    pause();
+  }
+  value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
+ThreadTeam::ThreadTeam(int threads) {
+  keep_libraries_to_this_thread();
+  for (int thread = 1; thread < threads; ++thread) others_.emplace_back([this, thread] { serve(thread); });
+}
+
+ThreadTeam::~ThreadTeam() {
+  stop_ = true;
+  region_.fetch_add(1, std::memory_order_release);
+  region_.notify_all();
+}
+
+void ThreadTeam::run(void (*work)(void*, int), void* context) {
+  const auto others = static_cast<std::uint32_t>(others_.size());
+  if (others > 0) {
+    work_ = work;
+    context_ = context;
+    working_.store(others, std::memory_order_relaxed);
+    region_.fetch_add(1, std::memory_order_release);
+    region_.notify_all();
+  }
+  work(context, 0);
+  for (std::uint32_t left = working_.load(std::memory_order_acquire); left != 0;
+       left = working_.load(std::memory_order_acquire))
+    await_change(working_, left);
+}
+
+void ThreadTeam::serve(int thread) {
+  keep_libraries_to_this_thread();
+  for (std::uint32_t seen = 0;;) {
+    await_change(region_, seen);
+    ++seen;
+    if (stop_) return;
+    work_(context_, thread);
+    if (working_.fetch_sub(1, std::memory_order_acq_rel) == 1) working_.notify_one();
+  }
+}
+
+}  // namespace moleblend
