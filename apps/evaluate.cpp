@@ -117,6 +117,8 @@ void run_evaluate(const EvaluateFlags& flags, const CommonFlags& common) {
       count_text(recovery.fitted), parts.same_data ? "the training part" : "this data set itself, in their favour");
 }
 
+}  // namespace
+
 void add_evaluate(CLI::App& program) {
   const auto flags = std::make_shared<EvaluateFlags>();
   const auto common = std::make_shared<CommonFlags>();
@@ -143,7 +145,4 @@ void add_evaluate(CLI::App& program) {
   verb->callback([flags, common] { run_evaluate(*flags, *common); });
 }
 
-const bool added = announce_verb(4, add_evaluate);
-
-}  // namespace
 }  // namespace moleblend

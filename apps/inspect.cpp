@@ -69,6 +69,8 @@ void run(const Flags& flags) {
       path.string());
 }
 
+}  // namespace
+
 void add_inspect(CLI::App& program) {
   auto flags = std::make_shared<Flags>();
   CLI::App* verb =
@@ -89,7 +91,4 @@ void add_inspect(CLI::App& program) {
   verb->callback([flags] { run(*flags); });
 }
 
-const bool added = announce_verb(2, add_inspect);
-
-}  // namespace
 }  // namespace moleblend

@@ -10,21 +10,6 @@
 #include "io/support/error.h"
 
 namespace moleblend {
-namespace {
-struct Announced {
-  int order;
-  AddVerb add;
-};
-std::vector<Announced>& announced() {
-  static std::vector<Announced> verbs;
-  return verbs;
-}
-}  // namespace
-
-bool announce_verb(int order, AddVerb add) {
-  announced().push_back({order, add});
-  return true;
-}
 
 CLI::App* add_verb(CLI::App& program, const std::string& name, const std::string& description, CommonFlags& flags) {
   CLI::App* verb = program.add_subcommand(name, description);
@@ -55,9 +40,10 @@ int main(int argc, char** argv) {
       "A usual day: prepare, pretrain, evaluate. `moleblend VERB --help` explains each verb."};
   program.set_version_flag("--version", "moleblend " MOLEBLEND_VERSION);
   program.require_subcommand(1);
-  std::sort(announced().begin(), announced().end(),
-            [](const Announced& a, const Announced& b) { return a.order < b.order; });
-  for (const Announced& verb : announced()) verb.add(program);
+  add_prepare(program);
+  add_inspect(program);
+  add_pretrain(program);
+  add_evaluate(program);
 
   // Exit status: 2 for usage, 1 for failure; one line that says what, where, why and what to do.
   try {

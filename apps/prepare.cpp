@@ -139,6 +139,8 @@ void run(Flags& flags) {
     print_summary(summary, o);
 }
 
+}  // namespace
+
 void add_prepare(CLI::App& program) {
   const auto flags = std::make_shared<Flags>();
   PrepareOptions& o = flags->options;
@@ -209,7 +211,4 @@ void add_prepare(CLI::App& program) {
   verb->callback([flags] { run(*flags); });
 }
 
-const bool added = announce_verb(1, add_prepare);
-
-}  // namespace
 }  // namespace moleblend

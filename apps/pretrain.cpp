@@ -227,6 +227,8 @@ void run_pretrain(const CLI::App& verb, const PretrainFlags& flags, const Common
   if (outcome.signal != 0) throw ExitStatus{128 + outcome.signal};
 }
 
+}  // namespace
+
 void add_pretrain(CLI::App& program) {
   const auto flags = std::make_shared<PretrainFlags>();
   const auto common = std::make_shared<CommonFlags>();
@@ -236,7 +238,4 @@ void add_pretrain(CLI::App& program) {
   verb->callback([verb, flags, common] { run_pretrain(*verb, *flags, *common); });
 }
 
-const bool added = announce_verb(3, add_pretrain);
-
-}  // namespace
 }  // namespace moleblend

@@ -23,8 +23,10 @@ struct ExitStatus {
 /// Adds a subcommand with the common flags and --config.
 CLI::App* add_verb(CLI::App& program, const std::string& name, const std::string& description, CommonFlags& flags);
 
-using AddVerb = void (*)(CLI::App& program);
-/// Verbs announce themselves: `static const bool added = announce_verb(3, add_pretrain);` The number is the order in --help.
-bool announce_verb(int order, AddVerb add);
+// Each verb's own, in apps/<verb>.cpp.
+void add_prepare(CLI::App& program);
+void add_inspect(CLI::App& program);
+void add_pretrain(CLI::App& program);
+void add_evaluate(CLI::App& program);
 
 }  // namespace moleblend
