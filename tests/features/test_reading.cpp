@@ -91,6 +91,13 @@ TEST_F(Reading, FlatDrawingsAndZerosAreNoPositions) {
   EXPECT_EQ(chemistry().read("sdf", zeros, {}, 1).conformers, 0u);
 }
 
+TEST_F(Reading, TheHeadersMarkCountsInAnyColumn) {
+  const std::string linear =
+      "\n  converted          3D\n\n  2  1  0  0  0  0  0  0  0  0999 V2000\n"
+      "    0.6000    0.0000    0.0000 C   0  0\n   -0.6000    0.0000    0.0000 C   0  0\n  1  2  3  0\nM  END\n";
+  EXPECT_EQ(chemistry().read("sdf", linear, {}, 1).conformers, 1u);
+}
+
 TEST_F(Reading, OtherFormatsGiveTheSameMolecule) {
   const std::string xyz =
       "6\nmethanol\nC 0 0 0\nO 1.42 0 0\nH -0.36 1.03 0\nH -0.36 -0.51 0.89\nH -0.36 -0.51 -0.89\nH 1.74 0.9 0\n";

@@ -67,6 +67,16 @@ bool is_molfile(std::string_view format) {
   return format == "sdf" || format == "mol" || format == "sd" || format == "mdl";
 }
 
+bool header_says_3d(std::string_view text) {
+  next_line(text);
+  const auto header = next_line(text);
+  const auto blank = [&](std::size_t at) { return at >= header.size() || header[at] == ' ' || header[at] == '\r'; };
+  for (auto at = header.find("3D"); at != header.npos; at = header.find("3D", at + 1)) {
+    if (at > 0 && blank(at - 1) && blank(at + 2)) return true;
+  }
+  return false;
+}
+
 std::vector<std::pair<unsigned, unsigned>> either_double_bonds(std::string_view text) {
   for (int i = 0; i < 3; ++i) next_line(text);
   const auto counts = next_line(text);

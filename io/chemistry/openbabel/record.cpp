@@ -86,7 +86,8 @@ void parse_record(std::string_view format, std::string_view text, const ReadOpti
     split_smiles_line(text, record);
     if (record.smiles.empty()) throw Rejected("the SMILES is empty");
     if (record.smiles.find('>') != std::string::npos) throw Rejected("it is a reaction, not a molecule");
-    if (!parentheses_match(record.smiles)) throw Rejected("its parentheses don't match: the SMILES is damaged or cut short");
+    if (!parentheses_match(record.smiles))
+      throw Rejected("its parentheses don't match: the SMILES is damaged or cut short");
     input = record.smiles;
   }
   std::istringstream stream(input);
@@ -94,6 +95,7 @@ void parse_record(std::string_view format, std::string_view text, const ReadOpti
     if (trimmed(text).empty()) throw Rejected("the record is empty");
     reject_unreadable(format);
   }
+  if (is_molfile(format) && header_says_3d(text)) record.mol.SetDimension(3);
   finish_record(format, options, record);
   if (is_molfile(format)) record.either_bonds = either_double_bonds(text);
 }
