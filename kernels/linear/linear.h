@@ -36,7 +36,7 @@ void linear_backward(Cpu& cpu, const LinearBackward<T>& a);
 /// One thread's product, for tiles inside an operation: C [m, n] = op(A) [m, k] · op(B) [k, n] + beta · C, row-major with leading
 /// dimensions; op transposes when the flag is set. Call it inside Cpu::parallel().
 template <class T>
-void tile_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
-                  const T* b, std::int64_t ldb, T beta, T* c, std::int64_t ldc);
+void tile_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a,
+                  std::int64_t lda, const T* b, std::int64_t ldb, T beta, T* c, std::int64_t ldc);
 
 }  // namespace moleblend

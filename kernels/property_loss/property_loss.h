@@ -23,12 +23,12 @@ template <class T>
 struct PropertyLoss {
   PropertyTask task;
   std::int64_t molecules, tasks;
-  const T* logits;        // [B, tasks]
-  const double* labels;   // [B, tasks], NaN = missing
-  const double* mean;     // [tasks], regression only
-  const double* std;      // [tasks], regression only
-  double scale;           // 1 / number of labels present in the global batch
-  T* dlogits;             // [B, tasks] overwritten; or null
+  const T* logits;       // [B, tasks]
+  const double* labels;  // [B, tasks], NaN = missing
+  const double* mean;    // [tasks], regression only
+  const double* std;     // [tasks], regression only
+  double scale;          // 1 / number of labels present in the global batch
+  T* dlogits;            // [B, tasks] overwritten; or null
 };
 struct PropertyLossResult {
   double loss = 0;

@@ -63,7 +63,9 @@ MOLEBLEND_HD inline std::uint64_t molecule_key(std::uint64_t seed, std::uint64_t
 }
 
 /// Uniform in [0, 1) with 24 bits, exact in float.
-MOLEBLEND_HD inline float unit_float(std::uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
+MOLEBLEND_HD inline float unit_float(std::uint32_t word) {
+  return static_cast<float>(word >> 8) * 0x1p-24f;
+}
 
 /// Dropout with 16-bit draws. `threshold` = round(65536 · p): an element is dropped when its 16-bit lane is below it, and kept
 /// values are scaled by the exact inverse of what is then kept, so that the expectation is unbiased for every p.
@@ -87,7 +89,7 @@ struct Dropout {
 /// of 8 and first + count < 2³⁵. Elements of attention probabilities: (h · (n+1) + i) · round_up(n+1, 8) + j; of activations:
 /// token-in-molecule · F + feature; of drop-path: 0.
 template <class T>
-void dropout_factors(std::uint64_t key, Draw purpose, std::uint32_t layer, std::uint64_t first, std::int64_t count, Dropout dropout,
-                     T* out);
+void dropout_factors(std::uint64_t key, Draw purpose, std::uint32_t layer, std::uint64_t first, std::int64_t count,
+                     Dropout dropout, T* out);
 
 }  // namespace moleblend

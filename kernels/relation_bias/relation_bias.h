@@ -39,7 +39,7 @@ struct RelationTables {
 template <class T>
 struct RelationBiasInput {
   Packed packed;
-  std::int64_t heads, kernels;        // H, K; K = 0: no distance encoder, its tables are null and nothing shows 3D
+  std::int64_t heads, kernels;       // H, K; K = 0: no distance encoder, its tables are null and nothing shows 3D
   const std::uint16_t* spd;          // [P] hops; 510 = unreachable
   const std::uint8_t* path;          // [P, 5] bond codes along the path, 0 = no such hop
   const std::uint16_t* atom_codes;   // [N, 9]; feature 0 is the atomic-number category

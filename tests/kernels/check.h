@@ -29,13 +29,14 @@ std::vector<T> as(const std::vector<double>& v) {
 
 /// Largest |a − b| / (floor + |b|) is at most `tolerance`; NaN in either fails.
 template <class A, class B>
-void expect_close(std::span<const A> a, std::span<const B> b, double tolerance, double floor = 1, const char* what = "") {
+void expect_close(std::span<const A> a, std::span<const B> b, double tolerance, double floor = 1,
+                  const char* what = "") {
   ASSERT_EQ(a.size(), b.size()) << what;
   for (std::size_t k = 0; k < a.size(); ++k) {
     const double difference = std::abs(double(a[k]) - double(b[k])) / (floor + std::abs(double(b[k])));
     if (!(difference <= tolerance)) {
-      ADD_FAILURE() << what << "[" << k << "]: " << double(a[k]) << " against " << double(b[k]) << ", relative difference " << difference
-                    << " > " << tolerance;
+      ADD_FAILURE() << what << "[" << k << "]: " << double(a[k]) << " against " << double(b[k])
+                    << ", relative difference " << difference << " > " << tolerance;
       return;
     }
   }
@@ -45,8 +46,9 @@ void expect_close(std::span<const A> a, std::span<const B> b, double tolerance, 
 /// the last), in fp64. `objective` recomputes the forward pass from `values` and contracts it with a random cotangent. A gradient of
 /// zeros fails: at least one checked entry must be clearly non-zero.
 /// Step 1e-5 leaves a truncation error near 1e-10 and a rounding error near 1e-11 for values of order one, so 1e-6 is generous to both.
-inline void expect_gradient(std::vector<double>& values, std::span<const double> gradient, const std::function<double()>& objective,
-                            const char* what, std::size_t samples = 24, double tolerance = 1e-6, double step = 1e-5) {
+inline void expect_gradient(std::vector<double>& values, std::span<const double> gradient,
+                            const std::function<double()>& objective, const char* what, std::size_t samples = 24,
+                            double tolerance = 1e-6, double step = 1e-5) {
   ASSERT_EQ(values.size(), gradient.size()) << what;
   double largest = 0;
   const std::size_t n = values.size();
@@ -81,7 +83,9 @@ struct PackedSizes {
       token_pair.push_back(token_pair.back() + (n + 1) * (n + 1));
     }
   }
-  Packed packed() const { return {static_cast<std::int64_t>(atom.size()) - 1, atom.data(), pair.data(), token_pair.data()}; }
+  Packed packed() const {
+    return {static_cast<std::int64_t>(atom.size()) - 1, atom.data(), pair.data(), token_pair.data()};
+  }
 };
 
 }  // namespace moleblend::testing

@@ -275,7 +275,8 @@ TEST_F(Prepare, OneRunAtATime) {
 
 TEST_F(Prepare, TablesAndPairs) {
   const std::string water =
-      "\n  by hand           3D\n\n  3  2  0  0  0  0  0  0  0  0999 V2000\n    0.0000    0.0000    0.1170 O   0  0\n    0.0000    "
+      "\n  by hand           3D\n\n  3  2  0  0  0  0  0  0  0  0999 V2000\n    0.0000    0.0000    0.1170 O   0  0\n  "
+      "  0.0000    "
       "0.7570   -0.4690 H   0  0\n"
       "    0.0000   -0.7570   -0.4690 H   0  0\n  1  2  1  0\n  1  3  1  0\nM  END\n$$$$\n";
   PrepareOptions o = options("a");
