@@ -13,29 +13,31 @@ fi
 exec </dev/null
 
 # A mark in the folder says that it is ours to replace.
-folder=${1:-$ROOT/quickstart}
+folder=quickstart
+(($# == 0)) || folder=$(realpath -m "$1")
+cd "$ROOT"
 mark=$folder/made-by-quickstart
 if [[ -d $folder && ! -e $mark && -n $(ls -A "$folder") ]]; then
   fail "$folder has files that no quickstart made; name another folder: scripts/quickstart.sh FOLDER"
 fi
 
 say "== Build"
-"$ROOT/scripts/setup.sh" --quiet
-mkdir -p "$ROOT/build"
-{ configure release && build release "$(build_jobs)" moleblend; } >"$ROOT/build/quickstart.log" 2>&1 ||
-  { tail -n 40 "$ROOT/build/quickstart.log" && fail "the build failed; the whole log is build/quickstart.log"; }
-moleblend=$ROOT/build/release/moleblend
+scripts/setup.sh --quiet
+mkdir -p build
+{ configure release && build release "$(build_jobs)" moleblend; } >build/quickstart.log 2>&1 ||
+  { tail -n 40 build/quickstart.log && fail "the build failed; the whole log is build/quickstart.log"; }
+moleblend=build/release/moleblend
 
 mkdir -p "$folder"
 touch "$mark"
 rm -rf "${folder:?}/data" "${folder:?}/run"
 
 say "== Molecules, with one conformer each, become a data set"
-run "$moleblend" prepare --input "$ROOT/examples/molecules.smi" --output "$folder/data" --conformers 1 --workers "$(cores)"
+run "$moleblend" prepare --input examples/molecules.smi --output "$folder/data" --conformers 1 --workers "$(cores)"
 
 say
 say "== Pretraining: every pair of atoms shows one modality, the model recovers all"
-run "$moleblend" pretrain --data "$folder/data" --output "$folder/run" --model small --steps 400 --batch-size 32
+run "$moleblend" pretrain --data "$folder/data" --output "$folder/run" --model small --steps 3000 --batch-size 32 --lr 5e-4
 
 say
 say "== What it has learnt, on molecules that it was not trained on"
@@ -43,9 +45,11 @@ run "$moleblend" evaluate --checkpoint "$folder/run" --data "$folder/data"
 
 cat <<NEXT
 
-Data set     $folder/data        moleblend inspect $folder/data
-Run          $folder/run         settings, losses and checkpoints
-Next         $moleblend pretrain --help      longer runs, other models and objectives
-             $moleblend prepare --help       your own molecules: SMILES, CSV, SDF, MOL2, XYZ, PDB
-             README.md                       all verbs
+Done in $(duration "$SECONDS").
+data set   $folder/data
+run        $folder/run   settings, losses, checkpoints
+
+Next: $moleblend inspect $folder/data --molecule caffeine --blend
+      $moleblend pretrain --help     longer runs, other models and objectives
+      $moleblend prepare --help      your own molecules: SMILES, CSV, SDF, MOL2, XYZ, PDB
 NEXT
