@@ -27,11 +27,13 @@ struct Update {
   std::int64_t molecules = 0, tokens = 0;
 };
 
-/// Work and time of the steps between two lines of the log.
+/// Work and time of a number of steps.
 struct Pace {
-  std::int64_t molecules = 0;
-  double seconds = 0;
-  void add(std::int64_t m, double s) { molecules += m, seconds += s; }
+  double molecules = 0, seconds = 0;
+  void add(std::int64_t m, double s) { molecules += static_cast<double>(m), seconds += s; }
+  /// Gives what came before less weight.
+  void fade(double factor) { molecules *= factor, seconds *= factor; }
+  double rate() const { return molecules / seconds; }
 };
 
 class Trainer {
@@ -61,7 +63,10 @@ class Trainer {
       if (!batch) break;
       const Update update = train(*batch);
       loader.recycle(std::move(batch));
-      since_log_.add(update.molecules, std::chrono::duration<double>(Clock::now() - begin).count());
+      const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+      since_log_.add(update.molecules, seconds);
+      recent_.fade(0.95);
+      recent_.add(update.molecules, seconds);
       ++step;
       loss = update.result.total;
       const bool ends = step == end || StopSignal::received() != 0;
@@ -109,7 +114,7 @@ class Trainer {
     // The only fields that differ from run to run: training alone (data, forward, backward, update) since the line
     // before.
     line["seconds"] = since_log_.seconds;
-    line["molecules_per_s"] = static_cast<double>(since_log_.molecules) / since_log_.seconds;
+    line["molecules_per_s"] = since_log_.rate();
     log_.write(line);
     since_log_ = {};
   }
@@ -156,7 +161,7 @@ class Trainer {
 
   std::string describe(const Update& u) const {
     const Scores s = scores(u.result, settings_.objective);
-    std::string text = fmt::format("loss {:.4f}", u.result.total);
+    std::string text = fmt::format("{:.0f} molecules/s, loss {:.4f}", recent_.rate(), u.result.total);
     const auto add = [&](const char* name, double value) {
       if (!std::isnan(value)) text += fmt::format(" {} {:.3f}", name, value);
     };
@@ -194,7 +199,8 @@ class Trainer {
   RunLog log_;
   CheckpointStore store_;
   std::optional<BestValidation> best_;
-  Pace since_log_;
+  Pace since_log_;  // the steps since the last line of the log
+  Pace recent_;     // the last twenty steps or so, for the progress line
   std::vector<Batch> validation_;
   TargetCounts validation_counts_;
 };
