@@ -204,7 +204,19 @@ struct Case {
 const std::initializer_list<int> kMolecules = {14, 1, 3, 7, 40, 2, 1, 9, 1};
 
 class PairHead : public ::testing::TestWithParam<Head> {};
-INSTANTIATE_TEST_SUITE_P(Heads, PairHead, ::testing::Values(Head::spd, Head::edge, Head::displacement, Head::distance));
+INSTANTIATE_TEST_SUITE_P(Heads, PairHead, ::testing::Values(Head::spd, Head::edge, Head::displacement, Head::distance),
+                         [](const auto& instance) -> std::string {
+                           switch (instance.param) {
+                             case Head::spd:
+                               return "Spd";
+                             case Head::edge:
+                               return "Edge";
+                             case Head::displacement:
+                               return "Displacement";
+                             default:
+                               return "Distance";
+                           }
+                         });
 
 TEST_P(PairHead, IsItsDefinition) {
   const Case c(GetParam(), kMolecules);

@@ -18,7 +18,12 @@ using testing::random_values;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
 class ReadoutOf : public ::testing::TestWithParam<Readout> {};
-INSTANTIATE_TEST_SUITE_P(All, ReadoutOf, ::testing::Values(Readout::cls, Readout::mean, Readout::sum));
+INSTANTIATE_TEST_SUITE_P(All, ReadoutOf, ::testing::Values(Readout::cls, Readout::mean, Readout::sum),
+                         [](const auto& instance) {
+                           return instance.param == Readout::cls    ? "Cls"
+                                  : instance.param == Readout::mean ? "Mean"
+                                                                    : "Sum";
+                         });
 
 TEST_P(ReadoutOf, IsItsDefinitionAndGradient) {
   const PackedSizes sizes{5, 1, 70, 300, 2};
