@@ -8,7 +8,6 @@
 namespace moleblend {
 namespace {
 
-constexpr double kCosineEpsilon = 1e-8;   // least norm in a cosine
 constexpr double kSmoothL1Threshold = 1;  // ångström
 
 template <class T>
