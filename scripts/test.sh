@@ -3,7 +3,7 @@
 #
 #   scripts/test.sh [--full] [--label L] [--jobs N]
 #     --full      also the tests under the address, undefined-behaviour and thread sanitizers
-#     --label L   only the tests with this label: gradient, golden, io, invariance, end_to_end (a regular expression)
+#     --label L   only the tests with this label: gradient, golden, io, features, engine, invariance, end_to_end (a regular expression)
 #     --jobs N    compilers at a time (default: the cores, or what memory allows)
 #
 # Ends with ctest's closing lines. Exit status: 0 if every stage passed, 1 if one failed, 2 for a wrong option.
@@ -82,7 +82,7 @@ stage setup "$ROOT/scripts/setup.sh" "${setup_arguments[@]}" || exit 1
 if [[ $full == yes ]]; then
   suite asan "$label" || true
   # Races can only be where threads are: operations, loader, training loop and the program as a whole.
-  suite tsan "${label:-gradient|io|invariance|training|end_to_end}" || true
+  suite tsan "${label:-gradient|io|engine|invariance|end_to_end}" || true
 fi
 suite release "$label" || true
 

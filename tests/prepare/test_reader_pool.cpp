@@ -146,9 +146,7 @@ TEST_P(Pool, EveryRecordPaysForItself) {
 }
 
 TEST_P(Pool, MemoryIsBounded) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "a sanitizer's own memory can't be told from the program's";
-#endif
+  if (MOLEBLEND_SANITIZED) GTEST_SKIP() << "a sanitizer's own memory can't be told from the program's";
   FakeChemistry chemistry;
   ReaderPool pool(chemistry, reader_options(),
                   {.workers = GetParam(), .seconds = 30, .memory_bytes = 256u << 20, .stop = nullptr});
