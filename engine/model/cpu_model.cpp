@@ -159,24 +159,6 @@ void CpuModel<T>::linear_gradients(std::int64_t rows, std::int64_t in, std::int6
 }
 
 template <class T>
-template <class U>
-RelationTables<U> CpuModel<T>::relation_tables(U* base) {
-  const auto at = [&](std::int64_t offset) -> U* { return offset < 0 ? nullptr : base + offset; };
-  return {.spd_table = at(layout_.spd_table),
-          .edge_table = at(layout_.edge_table),
-          .edge_hop = at(layout_.edge_hop),
-          .graph_token = at(layout_.bias_graph_token),
-          .gaussian_mul = at(layout_.gaussian_mul),
-          .gaussian_bias = at(layout_.gaussian_bias),
-          .gaussian_mean = at(layout_.gaussian_mean),
-          .gaussian_std = at(layout_.gaussian_std),
-          .distance_w1 = at(layout_.distance1.weight),
-          .distance_b1 = at(layout_.distance1.bias),
-          .distance_w2 = at(layout_.distance2.weight),
-          .distance_b2 = at(layout_.distance2.bias)};
-}
-
-template <class T>
 RelationBiasInput<T> CpuModel<T>::relation_input(const Batch& batch) {
   return {.packed = batch.packed(),
           .heads = config_.heads,
@@ -187,7 +169,7 @@ RelationBiasInput<T> CpuModel<T>::relation_input(const Batch& batch) {
           .positions = state_.positions,
           .pair_visible = state_.pair_visible,
           .atom_visible = state_.atom_visible,
-          .tables = relation_tables<const T>(buffers_[0].data())};
+          .tables = layout_.relation_tables<const T>(buffers_[0].data())};
 }
 
 template <class T>
@@ -361,7 +343,7 @@ void CpuModel<T>::encode_backward(const Batch& batch, bool dropout) {
   relation_bias_backward<T>(cpu_, {.in = relation_input(batch),
                                    .dbias = s.dbias,
                                    .dgaussian_sum = config_.with_distance ? s.dgaussian_sum : nullptr,
-                                   .gradients = relation_tables<T>(gradient_.data())});
+                                   .gradients = layout_.relation_tables(gradient_.data())});
 }
 
 template <class T>

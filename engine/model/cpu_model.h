@@ -5,7 +5,6 @@
 #include "engine/model/model.h"
 #include "kernels/attention/attention.h"
 #include "kernels/common/carve.h"
-#include "kernels/relation_bias/relation_bias.h"
 
 namespace moleblend {
 
@@ -89,8 +88,6 @@ class CpuModel final : public Model {
   void linear(std::int64_t rows, std::int64_t in, std::int64_t out, ParameterLayout::Linear map, const T* x, T* y);
   void linear_gradients(std::int64_t rows, std::int64_t in, std::int64_t out, ParameterLayout::Linear map, const T* x,
                         const T* dy, T* dx, bool add_to_dx);
-  template <class U>
-  RelationTables<U> relation_tables(U* base);
   RelationBiasInput<T> relation_input(const Batch& batch);
   AttentionInput<T> attention_input(const Batch& batch, std::size_t l, bool dropout);
   Dropout drop_path(std::size_t l, bool dropout) const;

@@ -8,6 +8,7 @@
 
 #include "engine/model/config.h"
 #include "engine/model/model.h"
+#include "kernels/relation_bias/relation_bias.h"
 
 namespace moleblend {
 
@@ -20,6 +21,24 @@ class ParameterLayout {
   const std::vector<ParameterInfo>& parameters() const { return parameters_; }
   /// Length of a flat buffer. Gaps between tensors (alignment to 64 bytes of float) stay zero.
   std::int64_t size() const { return size_; }
+
+  /// The relation encodings' tables in a flat buffer; null where the network has none.
+  template <class U>
+  RelationTables<U> relation_tables(U* base) const {
+    const auto at = [&](std::int64_t offset) -> U* { return offset < 0 ? nullptr : base + offset; };
+    return {.spd_table = at(spd_table),
+            .edge_table = at(edge_table),
+            .edge_hop = at(edge_hop),
+            .graph_token = at(bias_graph_token),
+            .gaussian_mul = at(gaussian_mul),
+            .gaussian_bias = at(gaussian_bias),
+            .gaussian_mean = at(gaussian_mean),
+            .gaussian_std = at(gaussian_std),
+            .distance_w1 = at(distance1.weight),
+            .distance_b1 = at(distance1.bias),
+            .distance_w2 = at(distance2.weight),
+            .distance_b2 = at(distance2.bias)};
+  }
 
   struct Linear {
     std::int64_t weight, bias;

@@ -95,7 +95,6 @@ void compare_encodings(const GoldenCase& golden, CpuModel<T>& model, Comparison<
       term(static_cast<std::size_t>(N * D)), embedded(static_cast<std::size_t>(packed.tokens() * D)), plain;
   std::vector<std::uint8_t> pairs(static_cast<std::size_t>(packed.pairs())),
       atoms(static_cast<std::size_t>(N), kShowGaussians);
-  const auto at = [&](std::int64_t offset) { return offset < 0 ? nullptr : p + offset; };
   const auto run = [&](std::uint8_t visible) {
     std::fill(pairs.begin(), pairs.end(), visible);
     relation_bias_forward<T>(cpu, {.in = {.packed = packed,
@@ -107,18 +106,7 @@ void compare_encodings(const GoldenCase& golden, CpuModel<T>& model, Comparison<
                                           .positions = model.state().positions,
                                           .pair_visible = pairs.data(),
                                           .atom_visible = atoms.data(),
-                                          .tables = {.spd_table = at(layout.spd_table),
-                                                     .edge_table = at(layout.edge_table),
-                                                     .edge_hop = at(layout.edge_hop),
-                                                     .graph_token = at(layout.bias_graph_token),
-                                                     .gaussian_mul = at(layout.gaussian_mul),
-                                                     .gaussian_bias = at(layout.gaussian_bias),
-                                                     .gaussian_mean = at(layout.gaussian_mean),
-                                                     .gaussian_std = at(layout.gaussian_std),
-                                                     .distance_w1 = at(layout.distance1.weight),
-                                                     .distance_b1 = at(layout.distance1.bias),
-                                                     .distance_w2 = at(layout.distance2.weight),
-                                                     .distance_b2 = at(layout.distance2.bias)}},
+                                          .tables = layout.relation_tables(p)},
                                    .bias = bias.data(),
                                    .gaussian_sum = golden.config.with_distance ? sum.data() : nullptr});
     return pairs_first<T>(packed, H, bias.data(), false);
@@ -128,8 +116,8 @@ void compare_encodings(const GoldenCase& golden, CpuModel<T>& model, Comparison<
   compare("act.edge_bias", run(kShowEdge));
   if (golden.config.with_distance) {
     compare("act.bias_3d", run(kShowDistance));
-    linear_forward<T>(cpu, {N, K, D, sum.data(), at(layout.gaussian_projection.weight),
-                            at(layout.gaussian_projection.bias), term.data()});
+    linear_forward<T>(cpu, {N, K, D, sum.data(), p + layout.gaussian_projection.weight,
+                            p + layout.gaussian_projection.bias, term.data()});
     compare("act.merged3d", term);
   }
   const auto embed = [&](std::uint8_t visible) {
@@ -139,10 +127,10 @@ void compare_encodings(const GoldenCase& golden, CpuModel<T>& model, Comparison<
                                     .atom_codes = golden.batch.atom_codes.data(),
                                     .degree = golden.batch.degree.data(),
                                     .atom_visible = atoms.data(),
-                                    .atom_table = at(layout.atom_table),
-                                    .in_degree_table = at(layout.in_degree_table),
-                                    .out_degree_table = at(layout.out_degree_table),
-                                    .graph_token = at(layout.graph_token),
+                                    .atom_table = p + layout.atom_table,
+                                    .in_degree_table = p + layout.in_degree_table,
+                                    .out_degree_table = p + layout.out_degree_table,
+                                    .graph_token = p + layout.graph_token,
                                     .gaussian_term = nullptr,
                                     .x = embedded.data()});
   };
