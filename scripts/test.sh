@@ -69,7 +69,9 @@ ctest_stage() {
   ctest "${arguments[@]}" 2>&1 | tee "$log" || status=1
   local bad total
   read -r bad total < <(sed -n 's/^.*tests passed, \([0-9]*\) tests failed out of \([0-9]*\).*$/\1 \2/p' "$log") || true
-  failed=$((failed + ${bad:-0})) passed=$((passed + ${total:-0} - ${bad:-0}))
+  # No closing line: ctest itself did not get there.
+  [[ -n ${total:-} ]] || bad=1 total=1 status=1
+  failed=$((failed + bad)) passed=$((passed + total - bad))
   return "$status"
 }
 
