@@ -84,9 +84,6 @@ class OpenBabelBuilder : public ConformerBuilder {
     const OneThread guard;
     for (auto* field : {&mmff94_, &uff_}) {
       field->SetLogLevel(OBFF_LOGLVL_NONE);
-      // Open Babel skips the set-up for a molecule with the atoms and bonds of the one before, a stereoisomer say, and then something of
-      // that one stays: results would depend on what a reader process happened to read before.
-      field->Setup(methane_);
       if (!field->Setup(mol)) continue;
       field->ConjugateGradients(steps);
       field->GetCoordinates(mol);
@@ -109,16 +106,6 @@ class OpenBabelBuilder : public ConformerBuilder {
     return *field;
   }
 
-  static OBMol methane() {
-    OBMol mol;
-    OBAtom* carbon = mol.NewAtom();
-    carbon->SetAtomicNum(6);
-    carbon->SetImplicitHCount(4);
-    mol.AddHydrogens();
-    return mol;
-  }
-
-  OBMol methane_ = methane();
   OBForceField& mmff94_ = registered("MMFF94");
   OBForceField& uff_ = registered("UFF");
   OBMol start_;  // as read, without coordinates
