@@ -1,8 +1,16 @@
 // Open Babel's fragment-based builder, then MMFF94 (UFF where MMFF94 has no parameters).
+//
+// Two things in Open Babel 3.1.1 would let what a process read before decide what it builds; both are undone here:
+// * Its SMILES reader adds stereocentres in the order of their atoms' addresses, and the builder corrects them in that order: each
+//   correction turns a part of the molecule, so another order gives another geometry.
+// * Its force fields keep the terms of the molecule before if the new one has the same elements, degrees and bond orders in the same
+//   order. That holds for stereoisomers, and for isomers with other neighbours too.
 
+#include <algorithm>
 #include <cstdlib>
-#include <map>
 #include <string>
+#include <tuple>
+#include <utility>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -14,6 +22,10 @@
 #include <openbabel/forcefield.h>
 #include <openbabel/obconversion.h>
 #include <openbabel/obiter.h>
+#include <openbabel/stereo/cistrans.h>
+#include <openbabel/stereo/squareplanar.h>
+#include <openbabel/stereo/stereo.h>
+#include <openbabel/stereo/tetrahedral.h>
 
 #include "io/chemistry/conformers/conformers.h"
 #include "io/support/error.h"
@@ -39,6 +51,42 @@ class OneThread {
 #endif
 };
 
+/// Kind, then the atoms that it is about.
+using StereoPlace = std::tuple<int, OBStereo::Ref, OBStereo::Ref>;
+
+StereoPlace place_of(OBGenericData& data) {
+  auto& stereo = dynamic_cast<OBStereoBase&>(data);
+  const int kind = stereo.GetType();
+  if (auto* centre = dynamic_cast<OBTetrahedralStereo*>(&stereo)) return {kind, centre->GetConfig().center, 0};
+  if (auto* plane = dynamic_cast<OBSquarePlanarStereo*>(&stereo)) return {kind, plane->GetConfig().center, 0};
+  if (auto* bond = dynamic_cast<OBCisTransStereo*>(&stereo)) {
+    const auto config = bond->GetConfig();
+    return {kind, config.begin, config.end};
+  }
+  return {kind, 0, 0};
+}
+
+/// The builder's result depends on the order of the stereo data; this one is the molecule's own.
+void order_stereo_by_atoms(OBMol& mol) {
+  std::vector<std::pair<StereoPlace, OBGenericData*>> ordered;
+  for (auto* data : mol.GetAllData(OBGenericDataType::StereoData)) {
+    auto* copy = data->Clone(&mol);  // the molecule frees what is deleted from it
+    if (copy) ordered.emplace_back(place_of(*copy), copy);
+  }
+  std::stable_sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  mol.DeleteData(OBGenericDataType::StereoData);
+  for (const auto& [place, data] : ordered) mol.SetData(data);
+}
+
+/// A molecule that no other is taken for: one atom of helium, at the origin.
+OBMol helium() {
+  OBMol mol;
+  mol.BeginModify();
+  mol.NewAtom()->SetAtomicNum(2);
+  mol.EndModify();
+  return mol;
+}
+
 class OpenBabelBuilder : public ConformerBuilder {
  public:
   std::string prepare(Record& record, const Snapshot& snapshot) override {
@@ -47,6 +95,7 @@ class OpenBabelBuilder : public ConformerBuilder {
     // Flat or given coordinates must not leak into what is built.
     FOR_ATOMS_OF_MOL(atom, start_) atom->SetVector(0, 0, 0);
     start_.SetDimension(0);
+    order_stereo_by_atoms(start_);
     return {};
   }
 
@@ -84,6 +133,8 @@ class OpenBabelBuilder : public ConformerBuilder {
     const OneThread guard;
     for (auto* field : {&mmff94_, &uff_}) {
       field->SetLogLevel(OBFF_LOGLVL_NONE);
+      // Whatever comes after helium is set up anew. Whether the field has parameters for helium doesn't matter.
+      field->Setup(helium_);
       if (!field->Setup(mol)) continue;
       field->ConjugateGradients(steps);
       field->GetCoordinates(mol);
@@ -106,6 +157,7 @@ class OpenBabelBuilder : public ConformerBuilder {
     return *field;
   }
 
+  OBMol helium_ = helium();
   OBForceField& mmff94_ = registered("MMFF94");
   OBForceField& uff_ = registered("UFF");
   OBMol start_;  // as read, without coordinates
