@@ -11,6 +11,7 @@
 #include "apps/verb.h"
 #include "engine/evaluation/fixed_batches.h"
 #include "engine/evaluation/recovery.h"
+#include "engine/model/make_model.h"
 #include "engine/training/checkpoint_store.h"
 #include "engine/training/settings.h"
 #include "io/support/error.h"
@@ -20,9 +21,9 @@ namespace moleblend {
 namespace {
 
 struct EvaluateFlags {
-  std::string checkpoint, data, part, device = "cpu", precision = "fp32";
+  std::string checkpoint, data, part;
   RecoveryOptions options;
-  int threads = 1;
+  DeviceChoice place;
 };
 
 void warn(const std::string& text) {
@@ -64,11 +65,7 @@ void run_evaluate(const EvaluateFlags& flags, const CommonFlags& common) {
   if (flags.options.draws < 1) throw UsageError("--draws must be at least 1, and is {}", flags.options.draws);
   if (flags.options.batch_atoms < 1)
     throw UsageError("--batch-atoms must be at least 1, and is {}", flags.options.batch_atoms);
-  if (flags.threads < 1 || flags.threads > 1024)
-    throw UsageError("--threads must lie between 1 and 1024, and is {}", flags.threads);
-  if (flags.device != "cpu")
-    throw Error("this build of moleblend has no CUDA part and computes on the CPU only; use --device cpu");
-  if (flags.precision != "fp32") throw Error("this build of moleblend computes in fp32 only; use --precision fp32");
+  flags.place.check();
 
   const CheckpointStore::Found found = find_checkpoint(flags.checkpoint, Prefer::best, warn);
   if (found.state.kind != "pretrain")
@@ -78,7 +75,7 @@ void run_evaluate(const EvaluateFlags& flags, const CommonFlags& common) {
   const Dataset data = Dataset::open(flags.data);
   const Parts parts = choose_parts(flags, data, found.state);
   const Objective objective = objective_from(found.state.settings.at("objective"));
-  const std::unique_ptr<Model> model = make_cpu_model(found.state.model, flags.threads);
+  const std::unique_ptr<Model> model = make_model(found.state.model, flags.place);
   load_parameters(found.path, *model, Absent::refuse);
 
   const Recovery recovery = recover(*model, data, parts.evaluated, parts.fitted, objective, flags.options);
@@ -127,7 +124,7 @@ void add_evaluate(CLI::App& program) {
                "How well a pretrained model recovers relations from 2D, 3D and both, beside baselines", *common);
   cpu_set_t cores;
   CPU_ZERO(&cores);
-  if (sched_getaffinity(0, sizeof cores, &cores) == 0) flags->threads = std::max(1, CPU_COUNT(&cores));
+  if (sched_getaffinity(0, sizeof cores, &cores) == 0) flags->place.threads = std::max(1, CPU_COUNT(&cores));
   const auto option = [verb](const char* name, auto& value, const char* text) {
     verb->add_option(name, value, text)->capture_default_str()->take_last();
   };
@@ -138,9 +135,9 @@ void add_evaluate(CLI::App& program) {
   option("--draws", flags->options.draws, "Independent sets of draws, pooled");
   option("--seed", flags->options.seed, "Seed of draws and noise");
   option("--batch-atoms", flags->options.batch_atoms, "Atoms a forward pass");
-  option("--threads", flags->threads, "Threads of the arithmetic");
-  option("--device", flags->device, "cpu or cuda");
-  option("--precision", flags->precision, "fp32 or bf16");
+  option("--threads", flags->place.threads, "Threads of the arithmetic");
+  option("--device", flags->place.device, "cpu or cuda");
+  option("--precision", flags->place.precision, "fp32 or bf16");
   verb->footer("Example:\n  moleblend evaluate --checkpoint run --data molecules");
   verb->callback([flags, common] { run_evaluate(*flags, *common); });
 }

@@ -77,7 +77,7 @@ Prepared start(const PretrainFlags& flags) {
   p.run = fs::absolute(flags.output).lexically_normal();
   check_output(p.run);
   open_data(p, flags.data);
-  p.model = make_cpu_model(p.settings.model, p.settings.threads);
+  p.model = make_model(p.settings.model, p.settings.place);
   initial_values(p);
   return p;
 }
@@ -136,7 +136,7 @@ Prepared resume(const PretrainFlags& given, const CLI::App& verb) {
   if (p.from && p.from->state.dataset_fingerprint != p.data->info().fingerprint)
     throw Error("{} was trained on a data set with the fingerprint {}, and {} has {}; name the right one with --data",
                 p.run.string(), p.from->state.dataset_fingerprint, p.data_path.string(), p.data->info().fingerprint);
-  p.model = make_cpu_model(p.settings.model, p.settings.threads);
+  p.model = make_model(p.settings.model, p.settings.place);
   if (p.from) {
     load_checkpoint(p.from->path, *p.model);
   } else {
@@ -167,9 +167,8 @@ void print_start(const Prepared& p) {
              count_text(static_cast<std::uint64_t>(s.schedule.steps)), s.loader.batch_size, epochs, s.schedule.peak,
              name_of(s.schedule.decay), s.schedule.warmup);
   // Parameters, gradients and Adam's two moments in fp32.
-  fmt::print(stderr,
-             "machine    cpu, {}, {} threads and {} for the loader; {:.0f} MB for parameters, gradients and moments\n",
-             s.precision, s.threads, s.loader.threads, 16e-6 * static_cast<double>(p.model->parameter_count()));
+  fmt::print(stderr, "machine    {}; {} threads for the loader; {:.0f} MB for parameters, gradients and moments\n",
+             p.model->place(), s.loader.threads, 16e-6 * static_cast<double>(p.model->parameter_count()));
   fmt::print(stderr, "run        {}{}\n", p.run.string(),
              p.from ? fmt::format(", going on from step {}", p.from->state.step) : "");
   if (s.valid_every > 0 && p.split.valid.empty())

@@ -14,7 +14,6 @@ namespace moleblend {
 struct PretrainFlags {
   std::string data, output, resume, init;
   std::string model = "small", preset, objective = "blend", target = "distance", init_values = "default";
-  std::string device = "cpu", precision = "fp32";
   std::optional<std::string> schedule;
   std::optional<std::int64_t> layers, width, heads, ffn, kernels, distance_hidden;
   std::optional<double> attention_dropout, activation_dropout, hidden_dropout, drop_path;

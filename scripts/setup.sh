@@ -2,7 +2,7 @@
 # Installs what a build needs on Debian 12 or Ubuntu 24.04 and says what the machine has. Does nothing where all is there.
 #
 #   scripts/setup.sh [--full] [--quiet]
-#     --full    also what scripts/test.sh --full needs: clang with its sanitizers, clang-format
+#     --full    also what scripts/test.sh --full needs: clang with its sanitizers, clang-format, and the CUDA compiler, which needs no GPU
 #     --quiet   print only what had to be done
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -17,7 +17,8 @@ for argument in "$@"; do
   esac
 done
 
-required=(zlib1g-dev libfmt-dev nlohmann-json3-dev libcli11-dev libdnnl-dev libgtest-dev)
+# oneDNN's CMake package asks for OpenCL, which its Debian package only recommends.
+required=(zlib1g-dev libfmt-dev nlohmann-json3-dev libcli11-dev libdnnl-dev ocl-icd-opencl-dev libgtest-dev)
 optional=(libopenbabel-dev librdkit-dev libboost-dev)
 have g++ || required+=(g++)
 have cmake || required+=(cmake)
@@ -29,7 +30,16 @@ if [[ $full == yes ]]; then
   have clang-format || required+=(clang-format)
   # Named after its version: 14 in Debian 12, 18 in Ubuntu 24.04. A clang that has it already keeps its own.
   [[ -n $(compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.tsan*.a' || true) ]] || required+=(clang-runtime)
+  # The table of what kernels take of a GPU is compared by a Python script.
+  have python3 || optional+=(python3)
 fi
+
+# Where cmake/cuda.cmake looks for it.
+cuda_folder=${XDG_DATA_HOME:-$HOME/.local/share}/moleblend/cuda
+cuda_compiler() {
+  command -v nvcc || compgen -G '/usr/local/cuda*/bin/nvcc' | tail -1 | grep . || compgen -G "$cuda_folder/bin/nvcc" || true
+}
+if [[ $full == yes && -z $(cuda_compiler) ]]; then python3 -m pip --version >/dev/null 2>&1 || optional+=(python3-pip); fi
 
 installed() { [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) == ii* ]]; }
 missing() {
@@ -94,6 +104,33 @@ else
   warn "this is no Debian or Ubuntu: install a C++20 compiler, CMake 3.25, Ninja, zlib, fmt, nlohmann-json, CLI11, oneDNN, GoogleTest and Open Babel 3 by its own means"
 fi
 
+# The CUDA compiler, its headers and cuBLAS, without a driver, as Python wheels: Debian's own CUDA is too old for C++20. The folder
+# appears whole or not at all.
+install_cuda() {
+  local staging=$cuda_folder.new toolkit library
+  if ! python3 -m pip --version >/dev/null 2>&1; then
+    warn "no nvcc, and no pip to install it with; the build goes on without CUDA"
+    return
+  fi
+  say "Installing the CUDA compiler, its headers and cuBLAS in $cuda_folder (1.1 GB)"
+  rm -rf "$staging"
+  mkdir -p "$staging"
+  if ! python3 -m pip install --quiet --root-user-action=ignore --target "$staging" 'nvidia-cuda-nvcc==13.0.*' 'nvidia-cuda-crt==13.0.*' \
+    'nvidia-nvvm==13.0.*' 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*' 'nvidia-cublas==13.1.*'; then
+    warn "could not install the CUDA compiler, see pip's message above; the build goes on without CUDA"
+    rm -rf "$staging"
+    return
+  fi
+  toolkit=$staging/nvidia/cu13
+  # Wheels name libraries with their version only, and CMake looks for those without.
+  for library in "$toolkit"/lib/lib*.so.*; do ln -sf "${library##*/}" "${library%%.so.*}.so"; done
+  ln -s lib "$toolkit/lib64"
+  rm -rf "$cuda_folder"
+  mv "$toolkit" "$cuda_folder"
+  rm -rf "$staging"
+}
+if [[ $full == yes && -z $(cuda_compiler) ]]; then install_cuda; fi
+
 for tool in g++ cmake ninja; do
   have "$tool" || fail "$tool is not on the PATH; install it and run this script again"
 done
@@ -106,7 +143,7 @@ fi
 
 version_of() { if have "$1"; then "$@" 2>/dev/null | head -1; else echo none; fi; }
 package_version() { dpkg-query -W -f '${Version}' "$1" 2>/dev/null || echo none; }
-cuda_compiler=$(command -v nvcc || compgen -G '/usr/local/cuda*/bin/nvcc' | tail -1 || true)
+nvcc=$(cuda_compiler)
 if have nvidia-smi; then
   gpu=$(nvidia-smi --query-gpu=name,memory.total --format=csv,noheader 2>/dev/null | sort | uniq -c | sed 's/^ *//' | paste -sd ';')
 fi
@@ -119,7 +156,7 @@ oneDNN         $(package_version libdnnl-dev)
 Open Babel     $(package_version libopenbabel-dev)   (reads molecule files)
 RDKit          $(package_version librdkit-dev)   (optional: second conformer engine)
 MPI            $(version_of mpirun --version)
-CUDA toolkit   ${cuda_compiler:-none}
+CUDA compiler  ${nvcc:-none}
 GPU            ${gpu:-none}
 cores, memory  $(cores), $(awk '/^MemTotal:/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)
 SUMMARY

@@ -3,7 +3,8 @@
 #
 #   scripts/test.sh [--full] [--label L] [--jobs N]
 #     --full      also the tests under the address, undefined-behaviour and thread sanitizers
-#     --label L   only the tests with this label: gradient, golden, io, features, engine, invariance, end_to_end (a regular expression)
+#     --label L   only the tests with this label: gradient, golden, io, features, engine, invariance, end_to_end, cuda_on_cpu,
+#                 cuda_mutants, cuda_compile, cuda (a regular expression)
 #     --jobs N    compilers at a time (default: the cores, or what memory allows)
 #
 # Ends with ctest's closing lines. Exit status: 0 if every stage passed, 1 if one failed, 2 for a wrong option.
@@ -19,7 +20,7 @@ while (($# > 0)); do
       if [[ $1 == --label ]]; then label=$2; else jobs=$2; fi
       shift
       ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
     *) warn "unknown option $1; see scripts/test.sh --help" && exit 2 ;;
   esac
   shift
@@ -87,8 +88,8 @@ setup_arguments=()
 stage setup "$ROOT/scripts/setup.sh" "${setup_arguments[@]}" || exit 1
 if [[ $full == yes ]]; then
   suite asan "$label" || true
-  # Races can only be where threads are: operations, loader, training loop and the program as a whole.
-  suite tsan "${label:-gradient|io|engine|invariance|end_to_end}" || true
+  # Races can only be where threads are: operations, kernels, loader, training loop and the program as a whole.
+  suite tsan "${label:-gradient|cuda_on_cpu|io|engine|invariance|end_to_end}" || true
 fi
 suite release "$label" || true
 

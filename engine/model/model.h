@@ -2,6 +2,7 @@
 // The network on a device, behind one interface: the training loop, evaluation and checkpoints know only this.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -54,6 +55,9 @@ struct PretrainStep {
   bool dropout = true;    // off for evaluation
   bool gradients = true;  // off for evaluation
   const FixedDraws* draws = nullptr;
+  /// Called once while the device works: the batch of the next pass, which must stay where it is until then, or null. May be empty, and a
+  /// device that has nothing to gain from it does not call it.
+  std::function<const Batch*()> upcoming = nullptr;
 };
 
 /// Losses of a micro-batch, already divided by the global counts, so that micro-batches (and ranks) simply add up; and
@@ -87,6 +91,10 @@ class Model {
   virtual const ModelConfig& config() const = 0;
   virtual const std::vector<ParameterInfo>& parameters() const = 0;
   virtual std::int64_t parameter_count() const = 0;
+  /// Where it runs, for people: "cpu, 8 threads, fp32", "cuda, NVIDIA H200 with 150.1 GB, bf16".
+  virtual std::string place() const = 0;
+  /// Bytes of the device's memory that a pass over such a batch takes, beside parameters, moments and scratch.
+  virtual std::size_t batch_bytes(const Packed& packed, bool gradients) const = 0;
 
   /// Flat buffers of parameter_count() values, converted to and from float. `moment`: 0 = parameters, 1 and 2 = Adam's
   /// m and v.

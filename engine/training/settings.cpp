@@ -26,7 +26,7 @@ void PretrainSettings::check() const {
   need(loader.micro_batches >= 1 && loader.micro_batches <= loader.batch_size, "micro-batches",
        "must lie between 1 and the batch size");
   need(loader.threads >= 1 && loader.threads <= 1024, "loader-threads", "must lie between 1 and 1024");
-  need(threads >= 1 && threads <= 1024, "threads", "must lie between 1 and 1024");
+  place.check();
   need(valid_fraction >= 0 && valid_fraction < 1, "valid-fraction", "must be at least 0 and below 1");
   need(valid_every >= 0, "valid-every", "must not be negative (0: never)");
   need(valid_molecules >= 1, "valid-molecules", "must be at least 1");
@@ -145,7 +145,7 @@ Json to_json(const PretrainSettings& s) {
           {"reference_values", s.reference_values},
           {"init", s.init},
           {"valid_fraction", s.valid_fraction},
-          {"precision", s.precision}};
+          {"precision", s.place.precision}};
 }
 
 std::string first_difference(const Json& here, const Json& there) {

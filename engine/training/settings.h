@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "engine/model/config.h"
+#include "engine/model/make_model.h"
 #include "engine/model/model.h"
 #include "engine/training/schedule.h"
 #include "io/loader/loader.h"
@@ -24,7 +25,7 @@ struct PretrainSettings {
   bool reference_values = false;  // initial values as the reference draws them
   std::string init;               // checkpoint to start from, or empty
   double valid_fraction = 0.05;
-  std::string precision = "fp32";
+  DeviceChoice place;  // its precision decides; device and threads decide the last bits only
 
   // What only decides how the run is watched and kept.
   std::int64_t valid_every = 500;       // steps; 0: never
@@ -33,7 +34,6 @@ struct PretrainSettings {
   std::int64_t checkpoint_every = 500;  // steps; the last step has one in any case
   std::int64_t keep_last = 3;           // newest checkpoints kept, beside the best one
   std::int64_t keep_every = 0;          // steps; checkpoints of their multiples stay for good; 0: none
-  int threads = 1;
 
   /// Throws UsageError naming the flag.
   void check() const;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "engine/evaluation/fixed_batches.h"
@@ -59,9 +61,14 @@ class Trainer {
     double loss = 0;
     for (;;) {
       const Clock::time_point begin = Clock::now();
-      auto batch = loader.next();
-      if (!batch) break;
-      const Update update = train(*batch);
+      if (!ahead_) ahead_ = loader.next();
+      if (!ahead_) break;
+      auto batch = std::move(ahead_);
+      if (step == task_.first_step && !task_.quiet) describe_memory(*batch);
+      const Update update = train(*batch, [&]() -> const Batch* {
+        if (!ahead_) ahead_ = loader.next();
+        return ahead_ ? &ahead_->micro_batches.front() : nullptr;
+      });
       loader.recycle(std::move(batch));
       const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
       since_log_.add(update.molecules, seconds);
@@ -82,7 +89,8 @@ class Trainer {
   }
 
  private:
-  Update train(const LoadedStep& batch) {
+  /// `next_step`: the first batch of the step after this one, or null; called while the device works, if at all.
+  Update train(const LoadedStep& batch, const std::function<const Batch*()>& next_step) {
     Update update;
     TargetCounts counts;
     for (const Batch& part : batch.micro_batches) {
@@ -91,13 +99,28 @@ class Trainer {
       update.tokens += part.atoms() + part.molecules();
     }
     task_.model.zero_gradients();
-    for (const Batch& part : batch.micro_batches)
-      update.result += task_.model.pretrain(part, {.objective = &settings_.objective, .counts = counts});
+    for (const Batch& part : batch.micro_batches) {
+      const bool last = &part == &batch.micro_batches.back();
+      update.result += task_.model.pretrain(part, {.objective = &settings_.objective,
+                                                   .counts = counts,
+                                                   .upcoming = last ? next_step : [&part] { return &part + 1; }});
+    }
     if (!std::isfinite(update.result.total)) fail(batch, "loss");
     update.learning_rate = settings_.schedule.rate(batch.step);
     update.gradient_norm = task_.model.update(settings_.adam, update.learning_rate, batch.step + 1);
     if (!std::isfinite(update.gradient_norm)) fail(batch, "gradient");
     return update;
+  }
+
+  void describe_memory(const LoadedStep& batch) const {
+    std::size_t bytes = 0;
+    std::int64_t atoms = 0;
+    for (const Batch& part : batch.micro_batches) {
+      bytes = std::max(bytes, task_.model.batch_bytes(part.packed(), true));
+      atoms += part.atoms();
+    }
+    fmt::print(stderr, "memory     {:.2f} GB for the activations of a batch like the first ({} atoms)\n",
+               1e-9 * static_cast<double>(bytes), atoms);
   }
 
   void log_training(std::int64_t step, const Update& u) {
@@ -155,7 +178,7 @@ class Trainer {
                               .settings = to_json(settings_),
                               .dataset_fingerprint = task_.data.info().fingerprint,
                               .program_version = task_.program_version,
-                              .precision = settings_.precision,
+                              .precision = settings_.place.precision,
                               .best = best_});
   }
 
@@ -194,6 +217,7 @@ class Trainer {
         what, batch.step + 1, names.size(), first, names.size() > kNamed ? ", …" : "", list.string());
   }
 
+  std::unique_ptr<LoadedStep> ahead_;  // the step after the one at work, where it was asked for early
   const PretrainTask& task_;
   const PretrainSettings& settings_;
   RunLog log_;

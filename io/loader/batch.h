@@ -31,7 +31,10 @@ struct Batch {
 
   std::int64_t molecules() const { return static_cast<std::int64_t>(index.size()); }
   std::int64_t atoms() const { return atom_offset.back(); }
-  Packed packed() const { return {molecules(), atom_offset.data(), pair_offset.data(), token_pair_offset.data()}; }
+  /// In host memory.
+  Packed packed() const {
+    return Packed::of(molecules(), atom_offset.data(), pair_offset.data(), token_pair_offset.data());
+  }
 
   /// Empties the batch and keeps its memory.
   void clear();

@@ -1,8 +1,11 @@
 #pragma once
 // y = drop(gelu(x)), gelu(x) = ½ x (1 + erf(x / √2)): the exact form. The dropout of an element is drawn again in backward.
+// On a GPU (gelu.cuh has its functions) all arrays are 32-byte aligned; with dropout, F is best a multiple of 8.
 
 #include "kernels/common/cpu.h"
+#include "kernels/common/gpu.h"
 #include "kernels/common/packed.h"
+#include "kernels/common/precision.h"
 #include "kernels/common/vector_math.h"
 #include "kernels/random/philox.h"
 
@@ -33,6 +36,8 @@ struct GeluForward {
 };
 template <class T>
 void gelu_forward(Cpu& cpu, const GeluForward<T>& a);
+template <class T>
+void gelu_forward(Gpu& gpu, const GeluForward<T>& a);
 
 template <class T>
 struct GeluBackward {
@@ -47,5 +52,7 @@ struct GeluBackward {
 };
 template <class T>
 void gelu_backward(Cpu& cpu, const GeluBackward<T>& a);
+template <class T>
+void gelu_backward(Gpu& gpu, const GeluBackward<T>& a);
 
 }  // namespace moleblend

@@ -28,6 +28,10 @@ Cpu::Cpu(int threads)
       team_(std::make_unique<ThreadTeam>(threads_)),
       per_thread_(static_cast<std::size_t>(threads_)) {}
 
+std::string Cpu::name() const {
+  return "cpu, " + std::to_string(threads_) + (threads_ == 1 ? " thread" : " threads");
+}
+
 Range even_part(std::int64_t count, int parts, int part, std::int64_t multiple) {
   const std::int64_t blocks = (count + multiple - 1) / multiple;
   const auto cut = [&](int k) { return std::min(count, blocks * k / parts * multiple); };

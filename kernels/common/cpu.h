@@ -1,9 +1,11 @@
 #pragma once
 // The CPU as a device: a number of threads, and scratch memory for operations.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -31,10 +33,14 @@ class ScratchBlock {
 /// a thread by cost known beforehand, and sums over parts are added in the order of the threads.
 class Cpu {
  public:
+  using Block = ScratchBlock;
+
   /// `threads` >= 1.
   explicit Cpu(int threads);
 
   int threads() const { return threads_; }
+  /// As "cpu, 8 threads".
+  std::string name() const;
 
   /// Calls f(thread) once for each thread in [0, threads()), in parallel; returns when all have returned. f must not throw.
   template <class F>
@@ -42,6 +48,18 @@ class Cpu {
     using Work = std::remove_reference_t<F>;
     team_->run([](void* work, int thread) { (*static_cast<Work*>(work))(thread); },
                const_cast<std::remove_const_t<Work>*>(&f));
+  }
+
+  // What a GPU does between its memory and the host's (see Gpu) is copying here.
+  template <class T>
+  void zero(T* memory, std::int64_t count);
+  template <class T>
+  void upload(T* to, const T* from, std::int64_t count) {
+    std::copy_n(from, count, to);
+  }
+  template <class T>
+  void download(T* to, const T* from, std::int64_t count) {
+    std::copy_n(from, count, to);
   }
 
   /// Scratch of one thread (call it inside parallel()) or, with `shared()`, of the whole operation. Valid until the next
@@ -68,6 +86,14 @@ struct Range {
 
 /// Part `part` of `parts` of [0, count), cut evenly; cuts fall on multiples of `multiple`.
 Range even_part(std::int64_t count, int parts, int part, std::int64_t multiple = 1);
+
+template <class T>
+void Cpu::zero(T* memory, std::int64_t count) {
+  parallel([&](int thread) {
+    const Range part = even_part(count, threads_, thread, 64);
+    std::fill(memory + part.begin, memory + part.end, T{});
+  });
+}
 
 /// Part `part` of `parts` of the items [0, count), cut by cost: `offset` has count + 1 entries, the running sum of the
 /// items' costs (for example the pair offsets of a batch).

@@ -199,7 +199,7 @@ class Tiles {
 }  // namespace
 
 template <class T>
-DenoiseResult denoise_head(Cpu& cpu, const DenoiseHead<T>& a) {
+void denoise_head(Cpu& cpu, const DenoiseHead<T>& a) {
   const std::int64_t weights = piece(3 * a.width), molecules = a.packed.molecules;
   const auto bytes = [](std::int64_t count, std::size_t size) {
     return (static_cast<std::size_t>(count) * size + 63) / 64 * 64;
@@ -233,10 +233,10 @@ DenoiseResult denoise_head(Cpu& cpu, const DenoiseHead<T>& a) {
     total.loss += results[b].loss;
     total.count += results[b].count;
   }
-  return total;
+  *a.result = total;
 }
 
-template DenoiseResult denoise_head(Cpu&, const DenoiseHead<float>&);
-template DenoiseResult denoise_head(Cpu&, const DenoiseHead<double>&);
+template void denoise_head(Cpu&, const DenoiseHead<float>&);
+template void denoise_head(Cpu&, const DenoiseHead<double>&);
 
 }  // namespace moleblend

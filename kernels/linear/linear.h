@@ -1,8 +1,13 @@
 #pragma once
-// Linear maps: y = x · Wᵀ + b, and their gradients. fp32 by oneDNN; fp64 (checks only) by a plain blocked loop.
-// Deterministic for the same number of threads.
+// Linear maps: y = x · Wᵀ + b, and their gradients. rows >= 0; in, out > 0.
+//
+// CPU: fp32 by oneDNN; fp64 (checks only) by a plain blocked loop. Deterministic for the same number of threads.
+// GPU: fp32 and bf16 by cuBLASLt, sums in float and never TF32. Deterministic for the same kind of GPU and version of cuBLASLt. A bias
+// begins at a multiple of 16 bytes.
 
 #include "kernels/common/cpu.h"
+#include "kernels/common/gpu.h"
+#include "kernels/common/precision.h"
 
 namespace moleblend {
 
@@ -17,8 +22,11 @@ struct LinearForward {
 };
 template <class T>
 void linear_forward(Cpu& cpu, const LinearForward<T>& a);
+template <class T>
+void linear_forward(Gpu& gpu, const LinearForward<T>& a);
 
-/// dx = dy · weight (overwritten, or added to); dweight += dyᵀ · x; dbias += Σ_rows dy. A null output is not computed.
+/// dx = dy · weight (overwritten, or added to); dweight += dyᵀ · x; dbias += Σ_rows dy. A null output is not computed, and what only it
+/// needs is not read.
 template <class T>
 struct LinearBackward {
   std::int64_t rows, in, out;
@@ -27,11 +35,13 @@ struct LinearBackward {
   const T* dy;      // [rows, out]
   T* dx;            // [rows, in], or null
   bool add_to_dx;
-  T* dweight;  // [out, in], or null; added to
-  T* dbias;    // [out], or null; added to
+  Wide<T>* dweight;  // [out, in], or null; added to
+  Wide<T>* dbias;    // [out], or null; added to
 };
 template <class T>
 void linear_backward(Cpu& cpu, const LinearBackward<T>& a);
+template <class T>
+void linear_backward(Gpu& gpu, const LinearBackward<T>& a);
 
 /// One thread's product, for tiles inside an operation: C [m, n] = op(A) [m, k] · op(B) [k, n] + beta · C, row-major with leading
 /// dimensions; op transposes when the flag is set. Call it inside Cpu::parallel().

@@ -24,7 +24,7 @@ double sum_of_squares(const T* g, std::int64_t count) {
 }  // namespace
 
 template <class T>
-double global_norm(Cpu& cpu, std::int64_t count, const T* gradient) {
+void global_norm(Cpu& cpu, std::int64_t count, const T* gradient, double* norm) {
   const std::int64_t blocks = (count + kNormBlock - 1) / kNormBlock;
   double* partial = cpu.shared<double>(static_cast<std::size_t>(blocks));
   cpu.parallel([&](int thread) {
@@ -35,20 +35,14 @@ double global_norm(Cpu& cpu, std::int64_t count, const T* gradient) {
   });
   double sum = 0;
   for (std::int64_t b = 0; b < blocks; ++b) sum += partial[b];
-  return std::sqrt(sum);
-}
-
-double clip_factor(double norm, double max_norm) {
-  if (max_norm <= 0) return 1;
-  const double factor = max_norm / (norm + 1e-6);
-  return factor > 1 ? 1 : factor;  // NaN stays NaN
+  *norm = std::sqrt(sum);
 }
 
 template <class T>
 void adam(Cpu& cpu, const Adam<T>& a) {
-  const double t = static_cast<double>(a.step);
-  const T rate = static_cast<T>(a.learning_rate * std::sqrt(1 - std::pow(a.beta2, t)) / (1 - std::pow(a.beta1, t)));
-  const T decay = static_cast<T>(a.learning_rate * a.weight_decay), scale = static_cast<T>(a.gradient_scale);
+  if (!std::isfinite(*a.norm)) return;
+  const T rate = static_cast<T>(a.corrected_rate()), scale = static_cast<T>(clip_factor(*a.norm, a.clip_norm));
+  const T decay = static_cast<T>(a.learning_rate * a.weight_decay);
   const T beta1 = static_cast<T>(a.beta1), rest1 = static_cast<T>(1 - a.beta1);
   const T beta2 = static_cast<T>(a.beta2), rest2 = static_cast<T>(1 - a.beta2), epsilon = static_cast<T>(a.epsilon);
   cpu.parallel([&](int thread) {
@@ -65,11 +59,13 @@ void adam(Cpu& cpu, const Adam<T>& a) {
       const T decayed = parameter[k] - decay * parameter[k];
       parameter[k] = decayed - rate * m[k] / (std::sqrt(v[k]) + epsilon);
     }
+    if (a.shadow)
+      for (std::int64_t k = part.begin; k < part.end; ++k) a.shadow[k] = to_bf16(static_cast<float>(parameter[k]));
   });
 }
 
-template double global_norm(Cpu&, std::int64_t, const float*);
-template double global_norm(Cpu&, std::int64_t, const double*);
+template void global_norm(Cpu&, std::int64_t, const float*, double*);
+template void global_norm(Cpu&, std::int64_t, const double*, double*);
 template void adam(Cpu&, const Adam<float>&);
 template void adam(Cpu&, const Adam<double>&);
 

@@ -121,20 +121,20 @@ struct EdgeRows {
 }  // namespace
 
 template <class T>
-PairLossResult spd_loss(Cpu& cpu, const SpdLoss<T>& a) {
-  return pair_head::run(cpu, a.packed, a.head, 1, a.scale, a.logits,
-                        SpdRows<T>{a.packed, a.spd, static_cast<T>(a.scale)});
+void spd_loss(Cpu& cpu, const SpdLoss<T>& a) {
+  *a.result =
+      pair_head::run(cpu, a.packed, a.head, 1, a.scale, a.logits, SpdRows<T>{a.packed, a.spd, static_cast<T>(a.scale)});
 }
 
 template <class T>
-PairLossResult edge_loss(Cpu& cpu, const EdgeLoss<T>& a) {
-  return pair_head::run(cpu, a.packed, a.head, kPathHops, a.scale, a.logits,
-                        EdgeRows<T>{a.packed, a.path, static_cast<T>(a.scale)});
+void edge_loss(Cpu& cpu, const EdgeLoss<T>& a) {
+  *a.result = pair_head::run(cpu, a.packed, a.head, kPathHops, a.scale, a.logits,
+                             EdgeRows<T>{a.packed, a.path, static_cast<T>(a.scale)});
 }
 
-template PairLossResult spd_loss(Cpu&, const SpdLoss<float>&);
-template PairLossResult spd_loss(Cpu&, const SpdLoss<double>&);
-template PairLossResult edge_loss(Cpu&, const EdgeLoss<float>&);
-template PairLossResult edge_loss(Cpu&, const EdgeLoss<double>&);
+template void spd_loss(Cpu&, const SpdLoss<float>&);
+template void spd_loss(Cpu&, const SpdLoss<double>&);
+template void edge_loss(Cpu&, const EdgeLoss<float>&);
+template void edge_loss(Cpu&, const EdgeLoss<double>&);
 
 }  // namespace moleblend

@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "kernels/common/precision.h"
+
 namespace moleblend {
 
 inline constexpr double kCosineEpsilon = 1e-8;  // least norm in a cosine
@@ -13,7 +15,7 @@ struct CosineLoss {
 };
 
 /// cos = p · t / (max(|p|, ε) max(|t|, ε)). A norm held at the clamp has no gradient of its own. NaN comes through.
-inline CosineLoss cosine_loss(const double* p, const double* t) {
+MOLEBLEND_HD inline CosineLoss cosine_loss(const double* p, const double* t) {
   const auto norm = [](const double* v) { return std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]); };
   const double length = norm(p), target_length = norm(t);
   const bool clamped = length < kCosineEpsilon;

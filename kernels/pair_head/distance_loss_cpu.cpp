@@ -4,11 +4,10 @@
 
 #include "kernels/pair_head/bilinear_pass.h"
 #include "kernels/pair_head/cosine_loss.h"
+#include "kernels/pair_head/smooth_l1.h"
 
 namespace moleblend {
 namespace {
-
-constexpr double kSmoothL1Threshold = 1;  // ångström
 
 template <class T>
 struct DistanceRows {
@@ -50,7 +49,11 @@ struct DistanceRows {
           result.pair_error += pair.cosine;
           std::copy_n(pair.gradient, 3, d);
         } else {
-          loss += smooth_l1(*predicted, target, *d, result);
+          const SmoothL1 pair =
+              smooth_l1(*predicted, std::sqrt(target[0] * target[0] + target[1] * target[1] + target[2] * target[2]));
+          loss += pair.loss;
+          result.pair_error += pair.size;
+          *d = pair.gradient;
         }
       }
       if (gradient) {
@@ -60,25 +63,16 @@ struct DistanceRows {
     }
     if (result.pairs > 0) result.loss += loss / static_cast<double>(result.pairs);
   }
-
-  /// Smooth L1 of p against |t|.
-  static double smooth_l1(double p, const double* t, double& d, PairLossResult& result) {
-    const double error = p - std::sqrt(t[0] * t[0] + t[1] * t[1] + t[2] * t[2]), size = std::abs(error);
-    result.pair_error += size;
-    const bool near = size < kSmoothL1Threshold;
-    d = near ? error / kSmoothL1Threshold : error / size;
-    return near ? 0.5 * error * error / kSmoothL1Threshold : size - 0.5 * kSmoothL1Threshold;
-  }
 };
 
 }  // namespace
 
 template <class T>
-PairLossResult distance_loss(Cpu& cpu, const DistanceLoss<T>& a) {
-  return pair_head::run(cpu, a.packed, a.head, 1, a.scale, a.predictions, DistanceRows<T>{a});
+void distance_loss(Cpu& cpu, const DistanceLoss<T>& a) {
+  *a.result = pair_head::run(cpu, a.packed, a.head, 1, a.scale, a.predictions, DistanceRows<T>{a});
 }
 
-template PairLossResult distance_loss(Cpu&, const DistanceLoss<float>&);
-template PairLossResult distance_loss(Cpu&, const DistanceLoss<double>&);
+template void distance_loss(Cpu&, const DistanceLoss<float>&);
+template void distance_loss(Cpu&, const DistanceLoss<double>&);
 
 }  // namespace moleblend

@@ -5,7 +5,7 @@
 namespace moleblend {
 
 template <class T>
-void multiply_out(Cpu& cpu, const FactorisedMap<T>& map, T* weight, T* bias) {
+void multiply_out(Cpu& cpu, const FactorisedMap<T>& map, T* weight, Wide<T>* bias) {
   cpu.parallel([&](int thread) {
     const Range columns = even_part(map.inputs, cpu.threads(), thread, 16);
     for (std::int64_t o = 0; o < map.outputs; ++o) {
@@ -25,7 +25,7 @@ void multiply_out(Cpu& cpu, const FactorisedMap<T>& map, T* weight, T* bias) {
 }
 
 template <class T>
-void multiply_out_backward(Cpu& cpu, const FactorisedMap<T>& map, const T* dweight, const T* dbias,
+void multiply_out_backward(Cpu& cpu, const FactorisedMap<T>& map, const Wide<T>* dweight, const Wide<T>* dbias,
                            const FactorisedGradients<T>& gradients) {
   cpu.parallel([&](int thread) {
     const Range rows = even_part(map.hidden, cpu.threads(), thread);

@@ -53,7 +53,7 @@ void readout_backward(Cpu& cpu, const Packed& packed, Readout readout, std::int6
 }
 
 template <class T>
-PropertyLossResult property_loss(Cpu&, const PropertyLoss<T>& a) {
+void property_loss(Cpu&, const PropertyLoss<T>& a) {
   PropertyLossResult result;
   for (std::int64_t k = 0; k < a.molecules * a.tasks; ++k) {
     const double label = a.labels[k], logit = static_cast<double>(a.logits[k]);
@@ -74,14 +74,14 @@ PropertyLossResult property_loss(Cpu&, const PropertyLoss<T>& a) {
     }
     if (a.dlogits) a.dlogits[k] = static_cast<T>(a.scale * gradient);
   }
-  return result;
+  *a.result = result;
 }
 
 template void readout_forward(Cpu&, const Packed&, Readout, std::int64_t, const float*, float*);
 template void readout_forward(Cpu&, const Packed&, Readout, std::int64_t, const double*, double*);
 template void readout_backward(Cpu&, const Packed&, Readout, std::int64_t, const float*, float*);
 template void readout_backward(Cpu&, const Packed&, Readout, std::int64_t, const double*, double*);
-template PropertyLossResult property_loss(Cpu&, const PropertyLoss<float>&);
-template PropertyLossResult property_loss(Cpu&, const PropertyLoss<double>&);
+template void property_loss(Cpu&, const PropertyLoss<float>&);
+template void property_loss(Cpu&, const PropertyLoss<double>&);
 
 }  // namespace moleblend

@@ -2,6 +2,7 @@
 // The random draws of one training step: which modality a pair and an atom show, and the noise on positions.
 
 #include "kernels/common/cpu.h"
+#include "kernels/common/gpu.h"
 #include "kernels/common/packed.h"
 
 namespace moleblend {
@@ -23,6 +24,7 @@ struct DrawModalities {
   std::uint8_t* atom_visible;  // [N], or null
 };
 void draw_modalities(Cpu& cpu, const DrawModalities& a);
+void draw_modalities(Gpu& gpu, const DrawModalities& a);
 
 /// noise [N, 3] = scale · standard normal from (molecule_key, 3 · i + axis); zero for atoms whose position is not known.
 /// Box-Muller in double with explicit fma only, so that CPU and CUDA agree bit for bit.
@@ -35,5 +37,24 @@ struct DrawNoise {
   float* noise;                        // [N, 3]
 };
 void draw_noise(Cpu& cpu, const DrawNoise& a);
+void draw_noise(Gpu& gpu, const DrawNoise& a);
+
+/// What is visible outside of pretraining: everything that a molecule has and that is asked for. A molecule without positions shows its
+/// graph (SPD, edge, degree) whatever is asked.
+struct ShowRelations {
+  Packed packed;
+  const std::uint8_t* has_positions;  // [B]
+  bool graph, distance;
+  std::uint8_t* pair_visible;  // [P]
+  std::uint8_t* atom_visible;  // [N]
+};
+void show_relations(Cpu& cpu, const ShowRelations& a);
+void show_relations(Gpu& gpu, const ShowRelations& a);
+
+/// noised [count] = positions + noise, in T (float; also double on the CPU); a null noise adds nothing.
+template <class T>
+void add_noise(Cpu& cpu, std::int64_t count, const float* positions, const float* noise, T* noised);
+template <class T>
+void add_noise(Gpu& gpu, std::int64_t count, const float* positions, const float* noise, T* noised);
 
 }  // namespace moleblend

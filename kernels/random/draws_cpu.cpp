@@ -62,4 +62,27 @@ void draw_noise(Cpu& cpu, const DrawNoise& a) {
   });
 }
 
+void show_relations(Cpu& cpu, const ShowRelations& a) {
+  cpu.parallel([&](int thread) {
+    const auto [begin, end] = cost_part(a.packed.pair_offset, a.packed.molecules, cpu.threads(), thread);
+    for (std::int64_t b = begin; b < end; ++b) {
+      const Visible visible = visible_of(a.graph, a.distance, a.has_positions[b]);
+      std::fill(a.pair_visible + a.packed.pair_offset[b], a.pair_visible + a.packed.pair_offset[b + 1], visible.pair);
+      std::fill(a.atom_visible + a.packed.atom_offset[b], a.atom_visible + a.packed.atom_offset[b + 1], visible.atom);
+    }
+  });
+}
+
+template <class T>
+void add_noise(Cpu& cpu, std::int64_t count, const float* positions, const float* noise, T* noised) {
+  cpu.parallel([&](int thread) {
+    const Range part = even_part(count, cpu.threads(), thread, 64);
+    for (std::int64_t k = part.begin; k < part.end; ++k)
+      noised[k] = static_cast<T>(positions[k]) + (noise ? static_cast<T>(noise[k]) : T(0));
+  });
+}
+
+template void add_noise(Cpu&, std::int64_t, const float*, const float*, float*);
+template void add_noise(Cpu&, std::int64_t, const float*, const float*, double*);
+
 }  // namespace moleblend

@@ -40,4 +40,14 @@ MOLEBLEND_HD inline std::uint8_t atom_modality(std::uint32_t word, const BlendTh
 /// What molecules without positions show.
 inline constexpr std::uint8_t kFlatPair = kShowSpd | kShowEdge, kFlatAtom = kShowDegree;
 
+struct Visible {
+  std::uint8_t pair, atom;
+};
+/// What a molecule shows outside of pretraining (see ShowRelations).
+MOLEBLEND_HD inline Visible visible_of(bool graph, bool distance, bool has_positions) {
+  const bool far = distance && has_positions, near = graph || !far;
+  return {static_cast<std::uint8_t>((near ? kFlatPair : 0) | (far ? kShowDistance : 0)),
+          static_cast<std::uint8_t>((near ? kFlatAtom : 0) | (far ? kShowGaussians : 0))};
+}
+
 }  // namespace moleblend

@@ -6,11 +6,7 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define MOLEBLEND_HD __host__ __device__
-#else
-#define MOLEBLEND_HD
-#endif
+#include "kernels/common/precision.h"
 
 namespace moleblend {
 

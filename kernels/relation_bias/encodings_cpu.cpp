@@ -36,9 +36,9 @@ void Encodings<T>::build(const RelationBiasInput<T>& in) {
   std::fill_n(bond_mean, heads, T(0));
   for (int code = 1; code < kHopRows; ++code) {
     const auto bond = static_cast<std::uint8_t>(code);
-    const T* type = in.tables.edge_table + (bond_type(bond) + 3) * heads;
-    const T* stereo = in.tables.edge_table + (bond_stereo(bond) + 512 + 3) * heads;
-    const T* conjugated = in.tables.edge_table + (bond_conjugated(bond) + 1024 + 3) * heads;
+    const T* type = in.tables.edge_table + edge_row(bond, 0) * heads;
+    const T* stereo = in.tables.edge_table + edge_row(bond, 1) * heads;
+    const T* conjugated = in.tables.edge_table + edge_row(bond, 2) * heads;
     for (std::int64_t h = 0; h < heads; ++h) bond_mean[code * heads + h] = (type[h] + stereo[h] + conjugated[h]) / T(3);
   }
   for (std::int64_t d = 0; d < kPathHops; ++d) {
@@ -63,12 +63,6 @@ RowCut row_cut(const Packed& packed, int parts, int part) {
   const std::int64_t b = std::upper_bound(packed.pair_offset, end, target) - packed.pair_offset - 1;
   if (b >= packed.molecules) return {packed.molecules, 0};
   return {b, (target - packed.pair_offset[b]) / packed.atoms_of(b)};
-}
-
-std::int64_t largest_molecule(const Packed& packed) {
-  std::int64_t largest = 0;
-  for (std::int64_t b = 0; b < packed.molecules; ++b) largest = std::max(largest, packed.atoms_of(b));
-  return largest;
 }
 
 template struct Encodings<float>;

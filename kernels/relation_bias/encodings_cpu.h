@@ -5,23 +5,9 @@
 #include "kernels/common/carve.h"
 #include "kernels/common/vector_math.h"
 #include "kernels/relation_bias/relation_bias.h"
+#include "kernels/relation_bias/rows.h"
 
 namespace moleblend::relation {
-
-inline constexpr std::int64_t kHopRows = kBondCodes + 1;  // a bond code's row; row 0, no such hop, is zero
-inline constexpr std::int64_t kSpdRows = 512, kElementRows = 1536;
-
-inline std::int64_t row_element(std::uint16_t category) {
-  return category + 3;
-}
-inline std::int64_t column_element(std::uint16_t category) {
-  return category + 515;
-}
-
-/// Hops of a path that count: none where there is no path.
-inline int hops_of(int spd) {
-  return spd == kUnreachable ? 0 : spd < kPathHops ? spd : kPathHops;
-}
 
 /// Built once a call: 5 · 60 hop vectors instead of a matrix product a pair, and transposes that let products run along rows.
 template <class T>
@@ -96,7 +82,5 @@ void for_each_row(const Packed& packed, int parts, int part, F&& f) {
     for (std::int64_t i = begin; i < end; ++i) f(b, i + 1);
   }
 }
-
-std::int64_t largest_molecule(const Packed& packed);
 
 }  // namespace moleblend::relation

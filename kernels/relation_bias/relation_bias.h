@@ -12,10 +12,14 @@
 //   gaussian_sum[i] = Σ_j g_ij over all atoms j of the molecule, i included, for atoms that show Gaussians; else zero.
 //
 // Layout of the bias: per molecule [H, n + 1, n + 1] starting at H · token_pair_offset[b].
-// Gradients are summed a thread at a time and then over threads in order: deterministic for the same number of threads.
+// Gradients are summed a thread (on the GPU: a block) at a time and then over those in order: deterministic for the same number of
+// threads; on the GPU their number depends on the batch alone. In bf16 the GPU's products of Gaussians, hidden layer and weights take
+// operands rounded to bf16 where H <= 64 and K <= 128; all else, and all sums, are float.
 
 #include "kernels/common/cpu.h"
+#include "kernels/common/gpu.h"
 #include "kernels/common/packed.h"
+#include "kernels/common/precision.h"
 
 namespace moleblend {
 
@@ -43,10 +47,10 @@ struct RelationBiasInput {
   const std::uint16_t* spd;          // [P] hops; 510 = unreachable
   const std::uint8_t* path;          // [P, 5] bond codes along the path, 0 = no such hop
   const std::uint16_t* atom_codes;   // [N, 9]; feature 0 is the atomic-number category
-  const T* positions;                // [N, 3] ångström, noised in pretraining; may be null if nothing shows 3D
+  const Wide<T>* positions;          // [N, 3] ångström, noised in pretraining; may be null if nothing shows 3D
   const std::uint8_t* pair_visible;  // [P] bits of PairVisible
   const std::uint8_t* atom_visible;  // [N] bits of AtomVisible
-  RelationTables<const T> tables;
+  RelationTables<const Wide<T>> tables;
 };
 
 template <class T>
@@ -57,15 +61,19 @@ struct RelationBiasForward {
 };
 template <class T>
 void relation_bias_forward(Cpu& cpu, const RelationBiasForward<T>& a);
+template <class T>
+void relation_bias_forward(Gpu& gpu, const RelationBiasForward<T>& a);
 
 template <class T>
 struct RelationBiasBackward {
   RelationBiasInput<T> in;
-  const T* dbias;          // [H · token_pairs]
+  const Wide<T>* dbias;    // [H · token_pairs]
   const T* dgaussian_sum;  // [N, K], or null
-  RelationTables<T> gradients;
+  RelationTables<Wide<T>> gradients;
 };
 template <class T>
 void relation_bias_backward(Cpu& cpu, const RelationBiasBackward<T>& a);
+template <class T>
+void relation_bias_backward(Gpu& gpu, const RelationBiasBackward<T>& a);
 
 }  // namespace moleblend

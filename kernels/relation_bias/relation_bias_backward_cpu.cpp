@@ -223,7 +223,8 @@ void add_to_gradients(const RelationBiasInput<T>& in, const Encodings<T>& e, con
   }
   for (int code = 1; code < kHopRows; ++code) {
     const auto bond = static_cast<std::uint8_t>(code);
-    for (const int row : {bond_type(bond) + 3, bond_stereo(bond) + 512 + 3, bond_conjugated(bond) + 1024 + 3}) {
+    for (int f = 0; f < kBondFeatures; ++f) {
+      const int row = edge_row(bond, f);
       for (std::int64_t h = 0; h < heads; ++h)
         out.edge_table[row * heads + h] += bond_gradient[code * heads + h] / T(3);
     }
@@ -249,7 +250,7 @@ void relation_bias_backward(Cpu& cpu, const RelationBiasBackward<T>& a) {
   T* const partials = total.begin;
 
   encodings.build(a.in);
-  const std::int64_t largest = largest_molecule(a.in.packed);
+  const std::int64_t largest = a.in.packed.largest;
   cpu.parallel([&](int thread) {
     Carver own(partials + thread * length);
     const Partial<T> partial = Partial<T>::carve(own, heads, kernels);

@@ -127,7 +127,7 @@ void relation_bias_forward(Cpu& cpu, const RelationBiasForward<T>& a) {
   Carver shared(cpu.shared<std::byte>(count.bytes()));
   Encodings<T> encodings = Encodings<T>::carve(shared, a.in.heads, a.in.kernels);
   encodings.build(a.in);
-  const std::int64_t largest = largest_molecule(a.in.packed);
+  const std::int64_t largest = a.in.packed.largest;
   cpu.parallel([&](int thread) {
     Carver needed;
     ForwardRows<T>(a, encodings, needed, largest);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <ostream>
@@ -241,10 +242,34 @@ const std::vector<Case> kCases = {
      }},
     {"CudaWithoutCuda",
      1,
-     {"CUDA"},
+     {"--device cuda", "use --device cpu"},
      [](const Place& place) {
        place.prepare();
+       setenv("CUDA_VISIBLE_DEVICES", "-1", 1);  // a machine with a GPU is one without for this
        return pretrain_arguments(place, {"--device", "cuda"});
+     }},
+    {"EvaluateWithCudaWithoutCuda",
+     1,
+     {"--device cuda", "use --device cpu"},
+     [](const Place& place) {
+       place.prepare();
+       place.pretrain();
+       setenv("CUDA_VISIBLE_DEVICES", "-1", 1);
+       return Arguments{"evaluate", "--data", place.data, "--checkpoint", place.run, "--device", "cuda"};
+     }},
+    {"Bf16OnTheCpu",
+     1,
+     {"--precision bf16", "--precision fp32"},
+     [](const Place& place) {
+       place.prepare();
+       return pretrain_arguments(place, {"--precision", "bf16"});
+     }},
+    {"NoSuchDevice",
+     2,
+     {"--device", "tpu", "cpu or cuda"},
+     [](const Place& place) {
+       place.prepare();
+       return pretrain_arguments(place, {"--device", "tpu"});
      }},
 };
 

@@ -36,6 +36,8 @@ class FakeModel final : public Model {
   const ModelConfig& config() const override { return config_; }
   const std::vector<ParameterInfo>& parameters() const override { return parameters_; }
   std::int64_t parameter_count() const override { return static_cast<std::int64_t>(gradient_.size()); }
+  std::string place() const override { return "nowhere"; }
+  std::size_t batch_bytes(const Packed&, bool) const override { return 0; }
   void read(int moment, std::span<float> out) const override {
     std::copy(values_[moment].begin(), values_[moment].end(), out.begin());
   }

@@ -82,7 +82,7 @@ TEST(Settings, RefusesWhatCannotBeTrained) {
   EXPECT_TRUE(refused([](auto& s) { s.loader.micro_batches = s.loader.batch_size + 1; }));
   EXPECT_TRUE(refused([](auto& s) { s.valid_fraction = 1; }));
   EXPECT_TRUE(refused([&](auto& s) { s.valid_fraction = nan; }));
-  EXPECT_TRUE(refused([](auto& s) { s.threads = 0; }));
+  EXPECT_TRUE(refused([](auto& s) { s.place.threads = 0; }));
   EXPECT_TRUE(refused([&](auto& s) { s.adam.clip_norm = nan; }));
   EXPECT_TRUE(refused([](auto& s) { s.adam.weight_decay = -1; }));
   EXPECT_TRUE(refused([](auto& s) { s.keep_last = 0; }));
@@ -107,7 +107,7 @@ TEST(Settings, ModelAndObjectiveSurviveJson) {
 TEST(Settings, TheFirstDifferenceIsNamed) {
   PretrainSettings a, b;
   EXPECT_EQ(first_difference(to_json(a), to_json(b)), "");
-  b.threads = 9;
+  b.place.threads = 9;
   b.loader.threads = 9;
   b.valid_every = 7;
   EXPECT_EQ(first_difference(to_json(a), to_json(b)), "") << "how a run is watched doesn't decide its weights";

@@ -191,6 +191,8 @@ TEST_F(Training, ASignalEndsTheRunWithACheckpoint) {
     const ModelConfig& config() const override { return inner.config(); }
     const std::vector<ParameterInfo>& parameters() const override { return inner.parameters(); }
     std::int64_t parameter_count() const override { return inner.parameter_count(); }
+    std::string place() const override { return inner.place(); }
+    std::size_t batch_bytes(const Packed& p, bool gradients) const override { return inner.batch_bytes(p, gradients); }
     void read(int moment, std::span<float> out) const override { inner.read(moment, out); }
     void write(int moment, std::span<const float> in) override { inner.write(moment, in); }
     void read_gradient(std::span<float> out) const override { inner.read_gradient(out); }

@@ -148,4 +148,17 @@ std::vector<fs::path> golden_files() {
   return files;
 }
 
+std::vector<std::filesystem::path> training_files() {
+  std::vector<std::filesystem::path> files = golden_files();
+  std::erase_if(files, [](const std::filesystem::path& path) {
+    return !std::filesystem::exists(path.parent_path() / (path.stem().string() + ".train.safetensors"));
+  });
+  return files;
+}
+
+std::string case_name(const ::testing::TestParamInfo<std::filesystem::path>& info) {
+  const bool own = info.param.parent_path().filename() == "data";
+  return (own ? "own_" : "full_") + info.param.stem().string();
+}
+
 }  // namespace moleblend::testing

@@ -84,7 +84,7 @@ struct PackedSizes {
     }
   }
   Packed packed() const {
-    return {static_cast<std::int64_t>(atom.size()) - 1, atom.data(), pair.data(), token_pair.data()};
+    return Packed::of(static_cast<std::int64_t>(atom.size()) - 1, atom.data(), pair.data(), token_pair.data());
   }
 };
 

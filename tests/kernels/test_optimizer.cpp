@@ -12,6 +12,13 @@ using testing::as;
 using testing::expect_close;
 using testing::random_values;
 
+template <class T>
+double norm_of(Cpu& cpu, const std::vector<T>& g) {
+  double norm = std::numeric_limits<double>::quiet_NaN();
+  global_norm(cpu, std::int64_t(g.size()), g.data(), &norm);
+  return norm;
+}
+
 TEST(GlobalNorm, IsTheRootOfTheSumOfSquares) {
   for (const std::size_t count : {0u, 1u, 15u, 4096u, 4097u, 50000u}) {
     const auto g = random_values(count, 1, 1e-3);
@@ -21,13 +28,13 @@ TEST(GlobalNorm, IsTheRootOfTheSumOfSquares) {
     double first = 0;
     for (const int threads : {1, 2, 3, 7}) {
       Cpu cpu(threads);
-      const double norm = global_norm(cpu, std::int64_t(count), g.data());
+      const double norm = norm_of(cpu, g);
       EXPECT_NEAR(norm, expected, 1e-14 * expected);
       if (threads == 1) first = norm;
       EXPECT_EQ(norm, first) << "the same bits for every number of threads";
       const auto single = as<float>(g);
       // Rounding of the inputs to fp32; the sum itself is in double.
-      EXPECT_NEAR(global_norm(cpu, std::int64_t(count), single.data()), expected, 1e-7 * expected);
+      EXPECT_NEAR(norm_of(cpu, single), expected, 1e-7 * expected);
     }
   }
 }
@@ -35,16 +42,16 @@ TEST(GlobalNorm, IsTheRootOfTheSumOfSquares) {
 TEST(GlobalNorm, SquaresBeyondFloatAreFinite) {
   Cpu cpu(1);
   const std::vector<float> g(10, 1e30f);
-  EXPECT_NEAR(global_norm(cpu, 10, g.data()), std::sqrt(10.0) * 1e30, 1e24);
+  EXPECT_NEAR(norm_of(cpu, g), std::sqrt(10.0) * 1e30, 1e24);
 }
 
 TEST(GlobalNorm, NonFiniteComesThrough) {
   Cpu cpu(2);
   auto g = random_values(10000, 1);
   g[9999] = std::numeric_limits<double>::infinity();
-  EXPECT_TRUE(std::isinf(global_norm(cpu, 10000, g.data())));
+  EXPECT_TRUE(std::isinf(norm_of(cpu, g)));
   g[5000] = std::numeric_limits<double>::quiet_NaN();
-  EXPECT_TRUE(std::isnan(global_norm(cpu, 10000, g.data())));
+  EXPECT_TRUE(std::isnan(norm_of(cpu, g)));
 }
 
 TEST(ClipFactor, NeverEnlarges) {
@@ -55,6 +62,11 @@ TEST(ClipFactor, NeverEnlarges) {
   EXPECT_EQ(clip_factor(1e9, -1), 1);
   EXPECT_EQ(clip_factor(std::numeric_limits<double>::infinity(), 5), 0);
   EXPECT_TRUE(std::isnan(clip_factor(std::numeric_limits<double>::quiet_NaN(), 5)));
+}
+
+/// A norm that clips to a factor of about 1 / step when the largest allowed is 1: factor = 1 / (norm + 1e-6).
+double norm_for(std::int64_t step) {
+  return double(step) - 1e-6;
 }
 
 /// Five updates with changing gradients, learning rate and clipping.
@@ -68,12 +80,15 @@ Run<T> five_updates(std::size_t count, int threads, double weight_decay) {
   Cpu cpu(threads);
   for (std::int64_t step = 1; step <= 5; ++step) {
     const auto g = as<T>(random_values(count, std::uint64_t(10 + step), 0.01));
+    const double norm = norm_for(step);
     adam(cpu, Adam<T>{.count = std::int64_t(count),
                       .parameter = r.p.data(),
                       .gradient = g.data(),
                       .m = r.m.data(),
                       .v = r.v.data(),
-                      .gradient_scale = 1.0 / double(step),
+                      .shadow = nullptr,
+                      .norm = &norm,
+                      .clip_norm = 1,
                       .learning_rate = 1e-2 * double(step - 1),
                       .weight_decay = weight_decay,
                       .step = step});
@@ -124,17 +139,65 @@ TEST(Adam, SameBitsForAnyNumberOfThreads) {
 TEST(Adam, RateZeroMovesTheMomentsOnly) {
   Cpu cpu(1);
   std::vector<float> p = {1}, g = {2}, m = {0}, v = {0};
+  const double norm = 2;
   adam(cpu, Adam<float>{.count = 1,
                         .parameter = p.data(),
                         .gradient = g.data(),
                         .m = m.data(),
                         .v = v.data(),
-                        .gradient_scale = 1,
+                        .shadow = nullptr,
+                        .norm = &norm,
+                        .clip_norm = 0,
                         .learning_rate = 0,
                         .step = 1});
   EXPECT_EQ(p[0], 1);
   EXPECT_FLOAT_EQ(m[0], 0.2f);
   EXPECT_FLOAT_EQ(v[0], 0.004f);
+}
+
+TEST(Adam, NormThatIsNotFiniteChangesNothing) {
+  Cpu cpu(2);
+  for (const double norm : {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+    std::vector<float> p = {1, -1}, m = {3, 4}, v = {5, 6};
+    const std::vector<float> g = {2, 2};
+    std::vector<bf16> shadow = {{7}, {8}};
+    adam(cpu, Adam<float>{.count = 2,
+                          .parameter = p.data(),
+                          .gradient = g.data(),
+                          .m = m.data(),
+                          .v = v.data(),
+                          .shadow = shadow.data(),
+                          .norm = &norm,
+                          .clip_norm = 5,
+                          .learning_rate = 1,
+                          .step = 1});
+    EXPECT_EQ(p, (std::vector<float>{1, -1}));
+    EXPECT_EQ(m, (std::vector<float>{3, 4}));
+    EXPECT_EQ(v, (std::vector<float>{5, 6}));
+    EXPECT_EQ(shadow[0].bits, 7);
+  }
+}
+
+TEST(Adam, ShadowIsTheNewParametersRounded) {
+  Cpu cpu(3);
+  const std::size_t count = 1001;
+  auto p = as<float>(random_values(count, 1)), m = std::vector<float>(count), v = m;
+  const auto g = as<float>(random_values(count, 2));
+  std::vector<bf16> shadow(count);
+  const double norm = 1;
+  adam(cpu, Adam<float>{.count = std::int64_t(count),
+                        .parameter = p.data(),
+                        .gradient = g.data(),
+                        .m = m.data(),
+                        .v = v.data(),
+                        .shadow = shadow.data(),
+                        .norm = &norm,
+                        .clip_norm = 0,
+                        .learning_rate = 0.01,
+                        .step = 1});
+  // Rounding to 8 bits of significand: a relative error of at most 2⁻⁸.
+  for (std::size_t k = 0; k < count; ++k)
+    ASSERT_TRUE(std::abs(to_float(shadow[k]) - p[k]) <= std::abs(p[k]) * 0x1p-8f) << k;
 }
 
 }  // namespace

@@ -103,15 +103,15 @@ struct Case {
     T* to = logits ? o.logits.data() : nullptr;
     switch (head) {
       case Head::spd:
-        o.result = spd_loss(cpu, SpdLoss<T>{sizes.packed(), bilinear, spd.data(), scale, to});
+        spd_loss(cpu, SpdLoss<T>{sizes.packed(), bilinear, spd.data(), scale, to, &o.result});
         break;
       case Head::edge:
-        o.result = edge_loss(cpu, EdgeLoss<T>{sizes.packed(), bilinear, path.data(), scale, to});
+        edge_loss(cpu, EdgeLoss<T>{sizes.packed(), bilinear, path.data(), scale, to, &o.result});
         break;
       default: {
         const auto target = head == Head::distance ? DistanceTarget::distance : DistanceTarget::displacement;
-        o.result = distance_loss(cpu, DistanceLoss<T>{sizes.packed(), bilinear, target, positions.data(),
-                                                      has_positions.data(), known.data(), scale, to});
+        distance_loss(cpu, DistanceLoss<T>{sizes.packed(), bilinear, target, positions.data(), has_positions.data(),
+                                           known.data(), scale, to, &o.result});
       }
     }
     return o;

@@ -78,8 +78,10 @@ struct Case {
     const auto l = as<T>(logits);
     if (dlogits) dlogits->assign(l.size(), std::numeric_limits<T>::quiet_NaN());
     Cpu cpu(2);
-    return property_loss(cpu, PropertyLoss<T>{task, molecules, tasks, l.data(), labels.data(), mean.data(), std.data(),
-                                              0.25, dlogits ? dlogits->data() : nullptr});
+    PropertyLossResult result;
+    property_loss(cpu, PropertyLoss<T>{task, molecules, tasks, l.data(), labels.data(), mean.data(), std.data(), 0.25,
+                                       dlogits ? dlogits->data() : nullptr, &result});
+    return result;
   }
 };
 

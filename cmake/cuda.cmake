@@ -1,0 +1,72 @@
+# CUDA, where it is asked for and there. Sets
+#   MOLEBLEND_WITH_CUDA      what the configure summary says: the version of nvcc, or why there is none
+#   MOLEBLEND_CUDA_SOURCES   every .cu of the program; each is compiled by nvcc, and by the host compiler for the executor of the tests
+#   MOLEBLEND_CUDA_NETWORK   the network on a GPU: plain C++, for the host compiler
+#   MOLEBLEND_CUDA_HEADERS   folder of cuda_runtime.h for the executor; empty if there is none
+# Kernels are compiled for A100 (sm_80) and Hopper (sm_90), and as PTX for what comes after.
+
+set(MOLEBLEND_WITH_CUDA "off")
+file(GLOB_RECURSE MOLEBLEND_CUDA_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.cu)
+set(MOLEBLEND_CUDA_NETWORK ${PROJECT_SOURCE_DIR}/engine/model/network_cuda.cpp)
+# Where the toolkit may be; the last is where scripts/setup.sh puts one if there is none.
+set(cuda_folders $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda)
+if(DEFINED ENV{XDG_DATA_HOME})
+  list(APPEND cuda_folders $ENV{XDG_DATA_HOME}/moleblend/cuda)
+else()
+  list(APPEND cuda_folders $ENV{HOME}/.local/share/moleblend/cuda)
+endif()
+find_path(MOLEBLEND_CUDA_HEADERS cuda_runtime.h HINTS ${CUDAToolkit_ROOT} PATHS ${cuda_folders} PATH_SUFFIXES include NO_CACHE)
+if(NOT MOLEBLEND_CUDA_HEADERS)
+  set(MOLEBLEND_CUDA_HEADERS "")
+endif()
+
+if(MOLEBLEND_CUDA STREQUAL "off" OR MOLEBLEND_SANITIZE)
+  return()
+endif()
+if(NOT CMAKE_CUDA_COMPILER)
+  find_program(nvcc nvcc HINTS ${CUDAToolkit_ROOT} PATHS ${cuda_folders} PATH_SUFFIXES bin NO_CACHE)
+  if(nvcc)
+    set(CMAKE_CUDA_COMPILER ${nvcc})
+  endif()
+endif()
+if(NOT CMAKE_CUDA_COMPILER)
+  if(MOLEBLEND_CUDA STREQUAL "on")
+    message(FATAL_ERROR "MOLEBLEND_CUDA is on, and there is no nvcc: install the CUDA toolkit, or name it with -DCMAKE_CUDA_COMPILER=…/nvcc")
+  endif()
+  set(MOLEBLEND_WITH_CUDA "off (no nvcc)")
+  return()
+endif()
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES "80-real;90")
+endif()
+enable_language(CUDA)
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc does
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+endif()
+set(CMAKE_CUDA_STANDARD 20)
+find_package(CUDAToolkit REQUIRED)
+if(CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
+endif()
+# Beside each object, what its kernels take of a multiprocessor.
+list(PREPEND CMAKE_CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/scripts/cuda_compile.sh)
+set(MOLEBLEND_WITH_CUDA "${CMAKE_CUDA_COMPILER_VERSION}, for ${CMAKE_CUDA_ARCHITECTURES}")
+
+# The CUDA part is a library of its own, loaded when --device cuda is asked for: one program for machines with and without.
+set(MOLEBLEND_CUDA_WARNINGS -Wall -Wextra -Wno-psabi -Wno-unused-parameter)
+if(MOLEBLEND_WERROR)
+  list(APPEND MOLEBLEND_CUDA_WARNINGS -Werror)
+endif()
+list(JOIN MOLEBLEND_CUDA_WARNINGS "," cuda_host_options)
+add_library(moleblend_cuda_objects OBJECT ${MOLEBLEND_CUDA_SOURCES})
+target_include_directories(moleblend_cuda_objects PRIVATE ${PROJECT_SOURCE_DIR})
+target_compile_options(moleblend_cuda_objects PRIVATE
+  $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -lineinfo -Xcompiler=${cuda_host_options}>
+  $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${MOLEBLEND_WERROR}>>:-Werror=all-warnings>)
+target_link_libraries(moleblend_cuda_objects PUBLIC CUDA::cudart_static CUDA::cublasLt)
+add_library(moleblend_cuda SHARED ${MOLEBLEND_CUDA_NETWORK})
+target_link_libraries(moleblend_cuda PRIVATE moleblend_flags moleblend_engine moleblend_cuda_objects)
+# Only the factory is visible, so that nothing of ours meets the program's own symbols.
+set_target_properties(moleblend_cuda PROPERTIES CXX_VISIBILITY_PRESET hidden)
+target_link_options(moleblend_cuda PRIVATE -Wl,--exclude-libs,ALL)

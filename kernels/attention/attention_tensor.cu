@@ -1,0 +1,645 @@
+// Attention in bf16 on tensor cores: operands go from global memory straight to the registers of mma_m16n8k16, in 16-byte
+// loads.
+//
+// What a lane holds. Rows of q, k, v or dout come in pieces of 8 rows × P columns (P: head width padded to 16, 32 or 64). Lane (g, t) =
+// (lane / 4, lane % 4) holds of row g the columns 8t … 8t + 7 (and 32 + 8t … of 64; of 16: 4t … 4t + 3): one load. That is a fragment of
+// mma, with the columns in another order; a product over columns does not mind, as long as both sides have the same order. Products over
+// rows (p · v, ds · k, …) take the piece transposed, 8 × 8 at a time (movmatrix); their results come out in the very same layout: one
+// 16-byte store a row. Columns past the head's width are zero.
+//
+// A tile of 16 × 16 scores is 8 values a lane: rows g and g + 8, columns 2t and 2t + 1 of both halves. One philox block serves 8 columns
+// of a row, two for each lane of the four that share the row: each lane draws one of the tile's blocks, and a 4 × 4 transposition hands
+// every lane its words.
+//
+// Who does what. Forward: a warp has 16 rows of one head; up to 32 tokens, all its rows. Backward: a warp has 16 rows and computes their
+// scores, statistics, dq and dbias, then 16 columns and their dk and dv. Up to 64 tokens the scores of the rows stay in registers, and
+// probabilities and gradients reach the warp of the columns through shared memory, as operands. Beyond, scores are recomputed in tiles:
+// once for statistics, once for dq, once for dk and dv. Neighbouring warps have neighbouring heads, whose rows share memory sectors.
+// Most molecules have 15 to 30 tokens: up to 16 is a variant of its own, because half the registers are twice the warps in flight; both
+// variants look at all molecules of up to 32 tokens, and leave what is the other's.
+
+#include <bit>
+#include <limits>
+
+#include "kernels/attention/attention_gpu.cuh"
+
+namespace moleblend::attention_gpu {
+namespace {
+
+using namespace cuda;
+
+constexpr int kWarps = 4;  // a block, where warps work alone
+
+__device__ __forceinline__ int lane_row() {
+  return static_cast<int>(threadIdx.x % 32 / 4);
+}
+__device__ __forceinline__ int lane_quarter() {
+  return static_cast<int>(threadIdx.x % 4);
+}
+__device__ __forceinline__ float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, 1));
+  return fmaxf(x, __shfl_xor_sync(kFullWarp, x, 2));
+}
+__device__ __forceinline__ float quad_sum(float x) {
+  x += __shfl_xor_sync(kFullWarp, x, 1);
+  return x + __shfl_xor_sync(kFullWarp, x, 2);
+}
+
+/// A lane's part of 8 rows × P columns: word w has two neighbouring columns.
+template <int P>
+struct Rows {
+  std::uint32_t word[P / 8];
+};
+template <int P>
+constexpr int kPiece = P < 32 ? 4 : 8;  // columns of a load
+
+/// Rows past `rows` and columns past `width` are zero.
+template <int P>
+__device__ __forceinline__ Rows<P> load_rows(const bf16* from, std::int64_t pitch, int rows, int width) {
+  constexpr int piece = kPiece<P>;
+  Rows<P> r{};
+#pragma unroll
+  for (int u = 0; u < P / (4 * piece); ++u) {
+    const int column = (4 * u + lane_quarter()) * piece;
+    if (lane_row() >= rows || column >= width) continue;
+    const auto loaded = *reinterpret_cast<const Piece<piece, bf16>*>(from + lane_row() * pitch + column);
+    const auto words = std::bit_cast<Piece<piece / 2, std::uint32_t>>(loaded);
+#pragma unroll
+    for (int k = 0; k < piece / 2; ++k) r.word[u * piece / 2 + k] = words.value[k];
+  }
+  return r;
+}
+/// Rows g of d (e = 0) or g + 8 (e = 2) times `factor`.
+template <int P>
+__device__ __forceinline__ void store_rows(bf16* to, std::int64_t pitch, int rows, int width,
+                                           const float (&d)[P / 8][4], int e, float factor) {
+  constexpr int piece = kPiece<P>;
+#pragma unroll
+  for (int u = 0; u < P / (4 * piece); ++u) {
+    const int column = (4 * u + lane_quarter()) * piece;
+    if (lane_row() >= rows || column >= width) continue;
+    float x[piece];
+#pragma unroll
+    for (int k = 0; k < piece; ++k) x[k] = d[u * piece / 2 + k / 2][e + k % 2] * factor;
+    store<piece>(to + lane_row() * pitch + column, x);
+  }
+}
+template <int P>
+__device__ __forceinline__ void load_16_rows(Rows<P> (&r)[2], const bf16* from, std::int64_t pitch, int rows,
+                                             int width) {
+  r[0] = load_rows<P>(from, pitch, rows, width);
+  r[1] = load_rows<P>(from + 8 * pitch, pitch, rows - 8, width);
+}
+template <int P>
+__device__ __forceinline__ void store_16_rows(bf16* to, std::int64_t pitch, int rows, int width,
+                                              const float (&d)[P / 8][4], float factor) {
+  store_rows<P>(to, pitch, rows, width, d, 0, factor);
+  store_rows<P>(to + 8 * pitch, pitch, rows - 8, width, d, 2, factor);
+}
+
+/// A lane's part of 16 × 16 values: [c][e] is row g + 8 (e / 2), column 8c + 2t + e % 2.
+using Tile = float[2][4];
+using BiasTile = bf16[2][4];
+
+/// d += a · bᵀ, over columns.
+template <int P>
+__device__ __forceinline__ void add_products_of_rows(Tile& d, const Rows<P> (&a)[2], const Rows<P> (&b)[2]) {
+#pragma unroll
+  for (int s = 0; s < P / 8; s += 2) {
+    const std::uint32_t fragment[4] = {a[0].word[s], a[1].word[s], a[0].word[s + 1], a[1].word[s + 1]};
+#pragma unroll
+    for (int c = 0; c < 2; ++c) mma_m16n8k16_bf16(d[c], fragment, b[c].word[s], b[c].word[s + 1]);
+  }
+}
+/// d [16, P] += a [16, 16] · b [16, P], over rows of b.
+template <int P>
+__device__ __forceinline__ void add_product(float (&d)[P / 8][4], const std::uint32_t (&a)[4], const Rows<P> (&b)[2]) {
+#pragma unroll
+  for (int w = 0; w < P / 8; ++w) mma_m16n8k16_bf16(d[w], a, transpose_8x8(b[0].word[w]), transpose_8x8(b[1].word[w]));
+}
+/// A tile as the left operand of mma, and that operand transposed.
+__device__ __forceinline__ void as_operand(std::uint32_t (&a)[4], const Tile& x) {
+#pragma unroll
+  for (int k = 0; k < 4; ++k) a[k] = pack_bf16(x[k / 2][k % 2 * 2], x[k / 2][k % 2 * 2 + 1]);
+}
+__device__ __forceinline__ void transpose_operand(std::uint32_t (&to)[4], const std::uint32_t (&a)[4]) {
+  to[0] = transpose_8x8(a[0]);
+  to[1] = transpose_8x8(a[2]);
+  to[2] = transpose_8x8(a[1]);
+  to[3] = transpose_8x8(a[3]);
+}
+
+/// Bit 4c + e: dropout keeps value [c][e] of the tile at (i0, j0).
+__device__ __forceinline__ unsigned kept(const HeadDraws& draws, int i0, int j0) {
+  if (!draws.active) return 0xFF;
+  const int t = lane_quarter();
+  PhiloxWords w = draws.draw(i0 + lane_row() + 8 * (t & 1), j0 / 8 + t / 2);
+#pragma unroll
+  for (int step = 2; step > 0; step /= 2) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      if (k & step) continue;
+      const bool upper = t & step;
+      const std::uint32_t got = __shfl_xor_sync(kFullWarp, upper ? w.word[k] : w.word[k + step], step);
+      w.word[k] = upper ? got : w.word[k];
+      w.word[k + step] = upper ? w.word[k + step] : got;
+    }
+  }
+  // Word k is now this lane's of the block that lane k of the four drew.
+  unsigned bits = 0;
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {  // k = 4c + e
+    const std::uint32_t word = w.word[k / 4 * 2 + k % 4 / 2];
+    bits |= static_cast<unsigned>((k % 2 ? word >> 16 : word & 0xFFFFu) >= draws.threshold) << k;
+  }
+  return bits;
+}
+__device__ __forceinline__ float drop_factor(unsigned bits, int c, int e, float scale) {
+  return bits >> (4 * c + e) & 1 ? scale : 0.0f;
+}
+
+/// Head with where its parts lie.
+struct TensorHead : Head<bf16> {
+  std::int64_t pitch;  // of qkv
+  int width;           // of the head
+  const bf16 *q, *k, *v, *bias;
+  float scale;
+
+  __device__ TensorHead(const AttentionInput<bf16>& in, std::int64_t rank, std::int64_t head)
+      : Head(in, rank, head), pitch(3 * in.width), width(static_cast<int>(in.width / in.heads)), scale(in.scale) {
+    q = in.qkv + token * pitch + column;
+    k = q + in.width;
+    v = k + in.width;
+    bias = in.bias ? in.bias + bias_at : nullptr;
+  }
+
+  /// Of the tile at (i0, j0); zero outside, and without a bias.
+  __device__ __forceinline__ void load_bias(BiasTile& b, int i0, int j0) const {
+    const int j = j0 + 2 * lane_quarter();
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int i = i0 + lane_row() + 8 * half;
+      const bool biased = bias && i < n;
+      const bf16* row = biased ? bias + static_cast<std::int64_t>(i) * n + j : nullptr;
+#pragma unroll
+      for (int k2 = 0; k2 < 4; ++k2) {
+        const int right = 8 * (k2 / 2) + k2 % 2;
+        b[k2 / 2][2 * half + k2 % 2] = biased && j + right < n ? row[right] : bf16{0};
+      }
+    }
+  }
+  /// Products to scores, in place; −∞ past the last column, finite past the last row.
+  __device__ __forceinline__ void scores(Tile& s, const BiasTile& b, int j0) const {
+#pragma unroll
+    for (int c = 0; c < 2; ++c)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const bool real = j0 + 8 * c + 2 * lane_quarter() + e % 2 < n;
+        s[c][e] = real ? s[c][e] * scale + to_float(b[c][e]) : -std::numeric_limits<float>::infinity();
+      }
+  }
+};
+
+// Blocks of a multiprocessor that registers are divided among: as many as leave enough of them (the compiler's report shows no spills).
+template <int P, int Tiles>
+struct BlocksOfMultiprocessor {
+  enum : int {
+    forward = P <= 32 ? (Tiles == 1   ? 5
+                         : Tiles == 2 ? 4
+                                      : 3)
+                      : (Tiles == 1 ? 3 : 2),
+    backward = P <= 32 ? (Tiles == 1   ? 5
+                          : Tiles == 2 ? 4
+                                       : 2)
+                       : (Tiles == 1   ? 4
+                          : Tiles == 2 ? 3
+                                       : 2)
+  };
+};
+
+/// 16-column tiles that a warp has at once of molecules with more than 32 tokens.
+template <int P>
+constexpr int kChunk = P <= 32 ? 4 : 3;
+
+/// Tiles = 1, 2: molecules of up to 16, of 17 to 32 tokens, others are left out; a warp has all rows. Else: any, 16 rows a warp.
+template <int P, int Tiles>
+__global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Tiles>::forward)
+    forward_kernel(const AttentionForward<bf16> a, const SizeClass molecules) {
+  const std::int64_t item = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
+  if (item >= molecules.count * a.in.heads) return;
+  const TensorHead head(a.in, molecules.first + item / a.in.heads, item % a.in.heads);
+  const int n = head.n;
+  if (Tiles == 1 ? n > 16 : Tiles == 2 && n <= 16) return;
+  constexpr bool whole_rows =
+      Tiles <= 2;  // else scores come chunk by chunk, and sums are kept relative to the maximum so far
+#pragma unroll 1
+  for (int i0 = 16 * static_cast<int>(blockIdx.y); i0 < (Tiles == 1 ? 16 : n); i0 += 16 * static_cast<int>(gridDim.y)) {
+    Rows<P> q[2];
+    load_16_rows<P>(q, head.q + i0 * head.pitch, head.pitch, n - i0, head.width);
+    float out[P / 8][4] = {}, sum[2] = {}, largest[2];
+    largest[0] = largest[1] = -std::numeric_limits<float>::infinity();
+    for (int j0 = 0; j0 < (whole_rows ? 1 : n); j0 += 16 * Tiles) {
+      Tile s[Tiles] = {};
+      Rows<P> v[Tiles][2];
+      unsigned bits[Tiles];
+      const float before[2] = {largest[0], largest[1]};
+#pragma unroll
+      for (int m = 0; m < Tiles; ++m) {
+        const int j = j0 + 16 * m;
+        if (j >= n) continue;
+        Rows<P> k[2];
+        BiasTile bias;
+        load_16_rows<P>(k, head.k + j * head.pitch, head.pitch, n - j, head.width);
+        load_16_rows<P>(v[m], head.v + j * head.pitch, head.pitch, n - j, head.width);
+        head.load_bias(bias, i0, j);
+        bits[m] = kept(head.draws, i0, j);
+        add_products_of_rows<P>(s[m], q, k);
+        head.scores(s[m], bias, j);
+#pragma unroll
+        for (int e = 0; e < 8; ++e) largest[e % 4 / 2] = fmaxf(largest[e % 4 / 2], s[m][e / 4][e % 4]);
+      }
+      float base[2];
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        base[r] = largest[r] = quad_max(largest[r]);
+        if constexpr (!whole_rows) {
+          // A row that is hidden so far adds nothing; one that stays hidden ends as 0 / 0.
+          if (largest[r] == -std::numeric_limits<float>::infinity()) base[r] = 0;
+          const float correction = __expf(before[r] - base[r]);
+          sum[r] *= correction;
+#pragma unroll
+          for (int w = 0; w < P / 8; ++w) out[w][2 * r] *= correction, out[w][2 * r + 1] *= correction;
+        }
+      }
+#pragma unroll
+      for (int m = 0; m < Tiles; ++m) {
+        if (j0 + 16 * m >= n) continue;
+#pragma unroll
+        for (int c = 0; c < 2; ++c)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            const float p = __expf(s[m][c][e] - base[e / 2]);
+            sum[e / 2] += p;
+            s[m][c][e] = p * drop_factor(bits[m], c, e, 1.0f);
+          }
+        std::uint32_t p[4];
+        as_operand(p, s[m]);
+        add_product<P>(out, p, v[m]);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float factor = head.draws.scale / quad_sum(sum[r]);
+      bf16* to = a.out + (head.token + i0 + 8 * r) * a.in.width + head.column;
+      store_rows<P>(to, a.in.width, n - i0 - 8 * r, head.width, out, 2 * r, factor);
+    }
+  }
+}
+
+/// A tile of a backward pass: scores and gradients of dropped probabilities become dropped probabilities and gradients of scores.
+__device__ __forceinline__ void to_gradients(Tile& s, Tile& dp, unsigned bits, float scale,
+                                             const RowStatistics (&rows)[2]) {
+#pragma unroll
+  for (int c = 0; c < 2; ++c)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const RowStatistics& row = rows[e / 2];
+      const float p = __expf(s[c][e] - row.largest) * row.inverse, factor = drop_factor(bits, c, e, scale);
+      s[c][e] = p * factor;
+      dp[c][e] = p * (dp[c][e] * factor - row.delta);
+    }
+}
+/// A tile's part of dbias, in two steps: the load early, dbias + ds later.
+struct BiasGradientTile {
+  float* row[2];
+  bool real[2][4];
+  float before[2][4];
+
+  __device__ __forceinline__ BiasGradientTile(float* dbias, int i0, int j0, int n) {
+    const int j = j0 + 2 * lane_quarter();
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int i = i0 + lane_row() + 8 * half;
+      const bool wanted = dbias && i < n;
+      row[half] = wanted ? dbias + static_cast<std::int64_t>(i) * n + j : nullptr;
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const int right = 8 * (k / 2) + k % 2;
+        real[half][k] = wanted && j + right < n;
+        if (real[half][k]) before[half][k] = row[half][right];
+      }
+    }
+  }
+  __device__ __forceinline__ void add(const Tile& ds) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        if (real[half][k]) row[half][8 * (k / 2) + k % 2] = before[half][k] + ds[k / 2][2 * half + k % 2];
+      }
+  }
+};
+
+template <int Tiles>
+constexpr int kHeadsOfBlock = Tiles == 1   ? 4
+                              : Tiles == 2 ? 2
+                                           : 1;
+
+/// Molecules of up to 16 Tiles and (but for Tiles = 1) more than 8 Tiles tokens; others are left out. A head has Tiles warps, each with
+/// 16 rows, whose scores are in its registers; afterwards each has 16 columns.
+template <int P, int Tiles>
+__global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMultiprocessor<P, Tiles>::backward)
+    backward_small_kernel(const AttentionBackward<bf16> a, const SizeClass molecules) {
+  // Left operands of dk and dv that the warp of some rows has and the warp of some columns needs.
+  using Operand = Piece<4, std::uint32_t>;
+  constexpr int exchanged = Tiles == 1 ? 1 : Tiles;
+  GPU_SHARED(Operand, operands, [kHeadsOfBlock<Tiles>][exchanged][exchanged][2][32]);
+  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+  const std::int64_t item = std::int64_t{blockIdx.x} * kHeadsOfBlock<Tiles> + warp / Tiles;
+  if (item >= molecules.count * a.in.heads) return;
+  const TensorHead head(a.in, molecules.first + item / a.in.heads, item % a.in.heads);
+  const int n = head.n, width = head.width, i0 = 16 * (warp % Tiles);
+  if (n > 16 * Tiles || (Tiles > 1 && n <= 8 * Tiles) || i0 >= n) return;
+  const std::int64_t pitch = head.pitch;
+  const bf16* dout_rows = a.dout + head.token * a.in.width + head.column;
+  bf16* dqkv = a.dqkv + head.token * pitch + head.column;
+  float* dbias = a.dbias ? a.dbias + head.bias_at : nullptr;
+
+  Rows<P> q[2], dout[2];
+  load_16_rows<P>(q, head.q + i0 * pitch, pitch, n - i0, width);
+  load_16_rows<P>(dout, dout_rows + i0 * a.in.width, a.in.width, n - i0, width);
+  constexpr bool keep_keys = Tiles * P <= 64;  // else they are loaded twice
+  Rows<P> k[keep_keys ? Tiles : 1][2];
+  Tile s[Tiles] = {}, dp[Tiles] = {};
+  unsigned bits[Tiles];
+  RowStatistics rows[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) rows[r] = {-std::numeric_limits<float>::infinity(), 0, 0};
+#pragma unroll
+  for (int m = 0; m < Tiles; ++m) {
+    const int j0 = 16 * m;
+    if (j0 >= n) continue;
+    Rows<P>(&keys)[2] = k[keep_keys ? m : 0];
+    Rows<P> v[2];
+    load_16_rows<P>(keys, head.k + j0 * pitch, pitch, n - j0, width);
+    load_16_rows<P>(v, head.v + j0 * pitch, pitch, n - j0, width);
+    BiasTile bias;
+    head.load_bias(bias, i0, j0);
+    bits[m] = kept(head.draws, i0, j0);
+    add_products_of_rows<P>(s[m], q, keys);
+    add_products_of_rows<P>(dp[m], dout, v);
+    head.scores(s[m], bias, j0);
+#pragma unroll
+    for (int e = 0; e < 8; ++e) rows[e % 4 / 2].largest = fmaxf(rows[e % 4 / 2].largest, s[m][e / 4][e % 4]);
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) rows[r].largest = quad_max(rows[r].largest);
+  float sum[2] = {};
+#pragma unroll
+  for (int m = 0; m < Tiles; ++m) {
+    if (16 * m >= n) continue;
+#pragma unroll
+    for (int c = 0; c < 2; ++c)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float p = __expf(s[m][c][e] - rows[e / 2].largest);
+        s[m][c][e] = p;
+        dp[m][c][e] *= drop_factor(bits[m], c, e, head.draws.scale);
+        sum[e / 2] += p;
+        rows[e / 2].delta += p * dp[m][c][e];
+      }
+  }
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    rows[r].inverse = 1.0f / quad_sum(sum[r]);
+    rows[r].delta = quad_sum(rows[r].delta) * rows[r].inverse;
+  }
+  float dq[P / 8][4] = {};
+  std::uint32_t ds_operand[4], p_operand[4];
+#pragma unroll
+  for (int m = 0; m < Tiles; ++m) {
+    const int j0 = 16 * m;
+    if (j0 >= n) continue;
+    const BiasGradientTile gradient(dbias, i0, j0, n);
+    Rows<P>(&keys)[2] = k[keep_keys ? m : 0];
+    if (!keep_keys) load_16_rows<P>(keys, head.k + j0 * pitch, pitch, n - j0, width);
+#pragma unroll
+    for (int c = 0; c < 2; ++c)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float p = s[m][c][e] * rows[e / 2].inverse;
+        dp[m][c][e] = p * (dp[m][c][e] - rows[e / 2].delta);
+        s[m][c][e] = p * drop_factor(bits[m], c, e, head.draws.scale);
+      }
+    std::uint32_t operand[4];
+    as_operand(operand, dp[m]);
+    add_product<P>(dq, operand, keys);
+    transpose_operand(ds_operand, operand);
+    as_operand(operand, s[m]);
+    transpose_operand(p_operand, operand);
+    gradient.add(dp[m]);
+    if constexpr (Tiles > 1) {
+      operands[warp / Tiles][i0 / 16][m][0][lane] = {ds_operand[0], ds_operand[1], ds_operand[2], ds_operand[3]};
+      operands[warp / Tiles][i0 / 16][m][1][lane] = {p_operand[0], p_operand[1], p_operand[2], p_operand[3]};
+    }
+  }
+  store_16_rows<P>(dqkv + i0 * pitch, pitch, n - i0, width, dq, head.scale);
+
+  float dk[P / 8][4] = {}, dv[P / 8][4] = {};
+  if constexpr (Tiles == 1) {
+    add_product<P>(dk, ds_operand, q);
+    add_product<P>(dv, p_operand, dout);
+  } else {
+    __syncthreads();
+#pragma unroll 1
+    for (int r0 = 0; r0 < n; r0 += 16) {
+      load_16_rows<P>(q, head.q + r0 * pitch, pitch, n - r0, width);
+      load_16_rows<P>(dout, dout_rows + r0 * a.in.width, a.in.width, n - r0, width);
+      const Operand ds = operands[warp / Tiles][r0 / 16][i0 / 16][0][lane],
+                    p = operands[warp / Tiles][r0 / 16][i0 / 16][1][lane];
+      add_product<P>(dk, ds.value, q);
+      add_product<P>(dv, p.value, dout);
+    }
+  }
+  store_16_rows<P>(dqkv + a.in.width + i0 * pitch, pitch, n - i0, width, dk, head.scale);
+  store_16_rows<P>(dqkv + 2 * a.in.width + i0 * pitch, pitch, n - i0, width, dv, 1.0f);
+}
+
+/// Any number of tokens; a block has a head. `scratch`: see statistics_scratch(); null up to 128 tokens.
+template <int P>
+__global__ void __launch_bounds__(256)
+    backward_kernel(const AttentionBackward<bf16> a, const SizeClass molecules, float* scratch) {
+  GPU_SHARED(float, in_shared_memory, [3 * kRowsInSharedMemory]);
+  const std::int64_t h = blockIdx.x % a.in.heads;
+  const TensorHead head(a.in, molecules.first + blockIdx.x / a.in.heads, h);
+  const int n = head.n, width = head.width, warp = static_cast<int>(threadIdx.x / 32),
+            warps = static_cast<int>(blockDim.x / 32);
+  const std::int64_t pitch = head.pitch;
+  const bf16* dout_rows = a.dout + head.token * a.in.width + head.column;
+  bf16* dqkv = a.dqkv + head.token * pitch + head.column;
+  float* dbias = a.dbias ? a.dbias + head.bias_at : nullptr;
+  const StatisticsRows statistics = scratch
+                                        ? StatisticsRows{scratch + (head.token * a.in.heads + h) * 3, 3 * a.in.heads}
+                                        : StatisticsRows{in_shared_memory, 3};
+
+#pragma unroll 1
+  for (int i0 = 16 * warp; i0 < n; i0 += 16 * warps) {
+    Rows<P> q[2], dout[2];
+    load_16_rows<P>(q, head.q + i0 * pitch, pitch, n - i0, width);
+    load_16_rows<P>(dout, dout_rows + i0 * a.in.width, a.in.width, n - i0, width);
+    RowStatistics rows[2];
+    float sum[2] = {};
+#pragma unroll
+    for (int r = 0; r < 2; ++r) rows[r] = {-std::numeric_limits<float>::infinity(), 0, 0};
+#pragma unroll 1
+    for (int j0 = 0; j0 < n; j0 += 16) {
+      Rows<P> k[2], v[2];
+      load_16_rows<P>(k, head.k + j0 * pitch, pitch, n - j0, width);
+      load_16_rows<P>(v, head.v + j0 * pitch, pitch, n - j0, width);
+      Tile s = {}, dp = {};
+      BiasTile bias;
+      head.load_bias(bias, i0, j0);
+      const unsigned bits = kept(head.draws, i0, j0);
+      add_products_of_rows<P>(s, q, k);
+      add_products_of_rows<P>(dp, dout, v);
+      head.scores(s, bias, j0);
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        float largest = rows[r].largest;
+#pragma unroll
+        for (int k2 = 0; k2 < 4; ++k2) largest = fmaxf(largest, s[k2 / 2][2 * r + k2 % 2]);
+        largest = quad_max(largest);
+        const float base = largest == -std::numeric_limits<float>::infinity() ? 0.0f : largest;
+        const float correction = __expf(rows[r].largest - base);
+        rows[r].largest = largest;
+        sum[r] *= correction;
+        rows[r].delta *= correction;
+#pragma unroll
+        for (int k2 = 0; k2 < 4; ++k2) {
+          const int c = k2 / 2, e = 2 * r + k2 % 2;
+          const float p = __expf(s[c][e] - base);
+          sum[r] += p;
+          rows[r].delta += p * dp[c][e] * drop_factor(bits, c, e, head.draws.scale);
+        }
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      rows[r].inverse = 1.0f / quad_sum(sum[r]);
+      rows[r].delta = quad_sum(rows[r].delta) * rows[r].inverse;
+      const int i = i0 + lane_row() + 8 * r;
+      if (lane_quarter() == 0 && i < n) statistics.put(i, rows[r]);
+    }
+    float dq[P / 8][4] = {};
+#pragma unroll 1
+    for (int j0 = 0; j0 < n; j0 += 16) {
+      Rows<P> k[2], v[2];
+      load_16_rows<P>(k, head.k + j0 * pitch, pitch, n - j0, width);
+      load_16_rows<P>(v, head.v + j0 * pitch, pitch, n - j0, width);
+      Tile s = {}, dp = {};
+      BiasTile bias;
+      head.load_bias(bias, i0, j0);
+      const unsigned bits = kept(head.draws, i0, j0);
+      add_products_of_rows<P>(s, q, k);
+      add_products_of_rows<P>(dp, dout, v);
+      head.scores(s, bias, j0);
+      to_gradients(s, dp, bits, head.draws.scale, rows);
+      BiasGradientTile(dbias, i0, j0, n).add(dp);
+      std::uint32_t ds[4];
+      as_operand(ds, dp);
+      add_product<P>(dq, ds, k);
+    }
+    store_16_rows<P>(dqkv + i0 * pitch, pitch, n - i0, width, dq, head.scale);
+  }
+  __syncthreads();
+#pragma unroll 1
+  for (int j0 = 16 * warp; j0 < n; j0 += 16 * warps) {
+    Rows<P> k[2], v[2];
+    load_16_rows<P>(k, head.k + j0 * pitch, pitch, n - j0, width);
+    load_16_rows<P>(v, head.v + j0 * pitch, pitch, n - j0, width);
+    float dk[P / 8][4] = {}, dv[P / 8][4] = {};
+#pragma unroll 1
+    for (int i0 = 0; i0 < n; i0 += 16) {
+      Rows<P> q[2], dout[2];
+      load_16_rows<P>(q, head.q + i0 * pitch, pitch, n - i0, width);
+      load_16_rows<P>(dout, dout_rows + i0 * a.in.width, a.in.width, n - i0, width);
+      RowStatistics rows[2];
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int i = i0 + lane_row() + 8 * r;
+        rows[r] = i < n ? statistics.get(i) : RowStatistics{0, 0, 0};
+      }
+      Tile s = {}, dp = {};
+      BiasTile bias;
+      head.load_bias(bias, i0, j0);
+      const unsigned bits = kept(head.draws, i0, j0);
+      add_products_of_rows<P>(s, q, k);
+      add_products_of_rows<P>(dp, dout, v);
+      head.scores(s, bias, j0);
+      to_gradients(s, dp, bits, head.draws.scale, rows);
+      std::uint32_t operand[4], transposed[4];
+      as_operand(operand, dp);
+      transpose_operand(transposed, operand);
+      add_product<P>(dk, transposed, q);
+      as_operand(operand, s);
+      transpose_operand(transposed, operand);
+      add_product<P>(dv, transposed, dout);
+    }
+    store_16_rows<P>(dqkv + a.in.width + j0 * pitch, pitch, n - j0, width, dk, head.scale);
+    store_16_rows<P>(dqkv + 2 * a.in.width + j0 * pitch, pitch, n - j0, width, dv, 1.0f);
+  }
+}
+
+template <int P>
+void forward_padded(Gpu& gpu, const AttentionForward<bf16>& a) {
+  for_each_class(a.in.packed, [&](const SizeClass& molecules) {
+    const dim3 blocks(blocks_for(molecules.count * a.in.heads, kWarps)), threads(32 * kWarps);
+    if (molecules.tokens > 32) {
+      const dim3 rows_too(blocks.x, std::min(blocks_for(molecules.tokens, 16), 65535u));
+      launch(gpu, forward_kernel<P, kChunk<P>>, rows_too, threads, 0, a, molecules);
+    } else {
+      if (molecules.tokens > 16) launch(gpu, forward_kernel<P, 2>, blocks, threads, 0, a, molecules);
+      launch(gpu, forward_kernel<P, 1>, blocks, threads, 0, a, molecules);
+    }
+  });
+}
+
+template <int P, int Tiles>
+void backward_small(Gpu& gpu, const AttentionBackward<bf16>& a, const SizeClass& molecules) {
+  launch(gpu, backward_small_kernel<P, Tiles>, dim3(blocks_for(molecules.count * a.in.heads, kHeadsOfBlock<Tiles>)),
+         dim3(32 * Tiles * kHeadsOfBlock<Tiles>), 0, a, molecules);
+}
+template <int P>
+void backward_padded(Gpu& gpu, const AttentionBackward<bf16>& a) {
+  float* scratch = statistics_scratch(gpu, a.in.packed, a.in.heads);
+  for_each_class(a.in.packed, [&](const SizeClass& molecules) {
+    if (molecules.tokens > 64) {
+      launch(gpu, backward_kernel<P>, dim3(blocks_for(molecules.count * a.in.heads, 1)), dim3(256), 0, a, molecules,
+             molecules.tokens > kRowsInSharedMemory ? scratch : nullptr);
+    } else if (molecules.tokens > 32) {
+      backward_small<P, 4>(gpu, a, molecules);
+    } else {
+      if (molecules.tokens > 16) backward_small<P, 2>(gpu, a, molecules);
+      backward_small<P, 1>(gpu, a, molecules);
+    }
+  });
+}
+
+}  // namespace
+
+// Rows begin at multiples of 8 (16-byte loads), up to 16 columns of 4.
+bool tensor_cores_take(std::int64_t head_width) {
+  return head_width <= 64 && head_width % (head_width <= 16 ? 4 : 8) == 0;
+}
+
+void forward_tensor(Gpu& gpu, const AttentionForward<bf16>& a) {
+  const std::int64_t d = a.in.width / a.in.heads;
+  d <= 16 ? forward_padded<16>(gpu, a) : d <= 32 ? forward_padded<32>(gpu, a) : forward_padded<64>(gpu, a);
+}
+
+void backward_tensor(Gpu& gpu, const AttentionBackward<bf16>& a) {
+  const std::int64_t d = a.in.width / a.in.heads;
+  d <= 16 ? backward_padded<16>(gpu, a) : d <= 32 ? backward_padded<32>(gpu, a) : backward_padded<64>(gpu, a);
+}
+
+}  // namespace moleblend::attention_gpu

@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# Everything that wants a GPU, in one call: the tests of the CUDA operations and of the network on the device, the same under
+# compute-sanitizer, and the speed of training. Writes what it found, with the machine it found it on.
+#
+#   scripts/gpu_check.sh [--output DIR] [--from BUNDLE] [--data DIR] [--seconds N]
+#     --output DIR   gpu_check.json and the logs (default: $OUT, or build/gpu-check)
+#     --from BUNDLE  run the programs of a bundle instead of building here: for machines that have a GPU and nothing else
+#     --data DIR     data set to train on (default: the bundle's, or made here from examples/molecules.smi)
+#     --seconds N    length of each training run (default 40)
+#   scripts/gpu_check.sh --pack BUNDLE
+#     builds here and packs programs, the libraries they need, the golden data and a data set into a folder to carry there
+#
+# Without a GPU it fails: nothing is skipped. Exit status 0 if all passed.
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+output=${OUT:-$ROOT/build/gpu-check} bundle='' data='' seconds=40 pack=''
+while (($# > 0)); do
+  case $1 in
+    --output | --from | --data | --seconds | --pack)
+      (($# > 1)) || { warn "$1 needs a value; see scripts/gpu_check.sh --help" && exit 2; }
+      case $1 in
+        --output) output=$2 ;;
+        --from) bundle=$2 ;;
+        --data) data=$2 ;;
+        --seconds) seconds=$2 ;;
+        --pack) pack=$2 ;;
+      esac
+      shift
+      ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+    *) warn "unknown option $1; see scripts/gpu_check.sh --help" && exit 2 ;;
+  esac
+  shift
+done
+
+# The training part alone: no Open Babel, no RDKit, no MPI.
+build_training_part() {
+  (cd "$ROOT" && cmake --preset gpu && cmake --build --preset gpu --parallel "$(build_jobs)" --target moleblend moleblend_cuda test_cuda)
+}
+
+# Libraries that a machine with CUDA and a C++ runtime may lack.
+pack_libraries() {
+  local program library
+  for program in "$@"; do
+    ldd "$program" | awk '$2 == "=>" && $3 ~ /^\// {print $3}'
+  done | sort -u | while read -r library; do
+    case $(basename "$library") in
+      libc.so* | libm.so* | libdl.so* | librt.so* | libpthread.so* | ld-linux* | libcublas* | libcuda*) ;;
+      *) cp -Lf "$library" "$pack/lib/" ;;
+    esac
+  done
+}
+
+if [[ -n $pack ]]; then
+  build_training_part
+  mkdir -p "$pack/lib"
+  cp -f "$ROOT"/build/gpu/{moleblend,libmoleblend_cuda.so,test_cuda} "$pack/"
+  strip --strip-debug "$pack"/{moleblend,libmoleblend_cuda.so,test_cuda}
+  pack_libraries "$pack/moleblend" "$pack/test_cuda" "$pack/libmoleblend_cuda.so"
+  mkdir -p "$pack/golden"
+  cp -f "$ROOT"/tests/golden/data/*.safetensors "$pack/golden/"
+  (cd "$ROOT" && git describe --always --dirty) >"$pack/commit"
+  if [[ -n $data ]]; then
+    rm -rf "$pack/data" && cp -r "$data" "$pack/data"
+  fi
+  say "packed $(du -sh "$pack" | cut -f1) in $pack"
+  exit 0
+fi
+
+mkdir -p "$output"
+if [[ -n $bundle ]]; then
+  programs=$(cd "$bundle" && pwd)
+  commit=$(cat "$programs/commit")
+  [[ -n $data || ! -d $programs/data ]] || data=$programs/data
+  export MOLEBLEND_GOLDEN=$programs/golden
+else
+  build_training_part 2>&1 | tee "$output/build.log" | tail -n 3
+  programs=$ROOT/build/gpu
+  commit=$(cd "$ROOT" && git describe --always --dirty 2>/dev/null || echo unknown)
+fi
+[[ -n $data ]] || fail "no data set to train on: make one with \`moleblend prepare\` where Open Babel is, and name it with --data"
+
+# cuBLASLt from the toolkit or from Python's packages, whichever this machine has.
+libraries=$programs/lib
+for folder in /usr/local/cuda/lib64 /usr/local/cuda/targets/x86_64-linux/lib $(compgen -G '/usr/lib/python3*/site-packages/nvidia/*/lib' || true) \
+  $(compgen -G '/usr/local/lib/python3*/*-packages/nvidia/*/lib' || true) $(compgen -G '/opt/*/lib/python3*/site-packages/nvidia/*/lib' || true); do
+  [[ ! -d $folder ]] || libraries=$libraries:$folder
+done
+export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export MOLEBLEND_REQUIRE_GPU=1
+
+results=() failed=0
+# check NAME LIMIT_S COMMAND…: its output goes to NAME.log.
+check() {
+  local name=$1 limit=$2 start=$SECONDS status=0
+  shift 2
+  timeout "$limit" "$@" >"$output/$name.log" 2>&1 || status=$?
+  ((status == 0)) || failed=1
+  say "$(printf '%-28s %-8s %4d s' "$name" "$([[ $status == 0 ]] && echo passed || echo "FAILED $status")" $((SECONDS - start)))"
+  ((status == 0)) || tail -n 15 "$output/$name.log"
+  results+=("{\"name\": \"$name\", \"passed\": $([[ $status == 0 ]] && echo true || echo false), \"status\": $status, \"seconds\": $((SECONDS - start)), \"command\": \"${*//\"/}\"}")
+}
+
+gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | head -1 || true)
+say "GPU: ${gpu:-none}; commit $commit"
+
+check tests 180 "$programs/test_cuda" --gtest_brief=1
+sanitizer=$(command -v compute-sanitizer || compgen -G '/usr/local/cuda/bin/compute-sanitizer' || true)
+if [[ -n $sanitizer ]]; then
+  # The whole network is large under a sanitizer: its operations are what is checked.
+  check memcheck 150 "$sanitizer" --tool memcheck --error-exitcode 9 "$programs/test_cuda" --gtest_brief=1 '--gtest_filter=-*Golden*:*Network*'
+  check racecheck 150 "$sanitizer" --tool racecheck --error-exitcode 9 "$programs/test_cuda" --gtest_brief=1 '--gtest_filter=-*Golden*:*Network*'
+else
+  warn "compute-sanitizer is not on this machine: out-of-bounds accesses and races were not looked for"
+  failed=1
+  results+=('{"name": "memcheck", "passed": false, "status": 127}' '{"name": "racecheck", "passed": false, "status": 127}')
+fi
+
+# train NAME STEPS ARGUMENTS…: a run of the base model; its rate is the median over the second half of its steps.
+rates=()
+train() {
+  local name=$1
+  shift
+  rm -rf "$output/run-$name"
+  check "train-$name" $((seconds + 60)) bash -c 'timeout -s TERM "$0" "$@" || [[ $? == 124 || $? == 143 ]]' "$seconds" \
+    "$programs/moleblend" pretrain --data "$data" --output "$output/run-$name" --model base --device cuda --valid-every 0 --steps 1000000 \
+    --warmup 100 --checkpoint-every 1000000 --quiet "$@"
+  local rate
+  rate=$(sed -n 's/.*"molecules_per_s":\([0-9.e+]*\).*/\1/p' "$output/run-$name/metrics.jsonl" 2>/dev/null | awk '{v[NR] = $1} END {
+    n = 0; for (k = int(NR / 2) + 1; k <= NR; ++k) w[++n] = v[k]
+    for (i = 1; i <= n; ++i) for (j = i + 1; j <= n; ++j) if (w[j] < w[i]) {t = w[i]; w[i] = w[j]; w[j] = t}
+    if (n > 0) printf "%.1f", w[int((n + 1) / 2)]; else printf "null"}')
+  cp -f "$output/run-$name/metrics.jsonl" "$output/train-$name.jsonl" 2>/dev/null || true
+  rm -rf "$output/run-$name"
+  say "  $name: ${rate:-null} molecules/s"
+  rates+=("{\"name\": \"train.$name\", \"value\": ${rate:-null}, \"unit\": \"molecules/s\"}")
+}
+threads=$(($(cores) > 2 ? $(cores) - 1 : 1))
+train base.bf16.b1024 --precision bf16 --batch-size 1024 --loader-threads "$threads"
+train base.bf16.b256 --precision bf16 --batch-size 256 --loader-threads "$threads"
+train base.fp32.b256 --precision fp32 --batch-size 256 --loader-threads "$threads"
+
+join() { local IFS=,; echo "$*"; }
+cat >"$output/gpu_check.json" <<JSON
+{"gpu": "$gpu", "commit": "$commit", "date": "$(date -u +%F)", "cores": $(cores), "data": "$(sed -n 's/.*"fingerprint": *"\([^"]*\)".*/\1/p' "$data/dataset.json" | head -1)",
+ "passed": $([[ $failed == 0 ]] && echo true || echo false), "checks": [$(join "${results[@]}")], "rows": [$(join "${rates[@]}")]}
+JSON
+say "written to $output/gpu_check.json"
+exit "$failed"

@@ -1,0 +1,156 @@
+// A launch: its blocks spread over host threads.
+#include "launch.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <mutex>
+#include <numeric>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "sanitizers.h"
+#include "scheduler.h"
+
+namespace cuda_on_cpu {
+namespace {
+
+std::mutex error_mutex;
+std::string error_text;
+
+thread_local cudaError_t error_of_thread = cudaSuccess;
+
+cudaError_t report(cudaError_t error, const std::string& text) {
+  const std::lock_guard lock(error_mutex);
+  error_text = text;
+  return error_of_thread = error;
+}
+
+// The limits of compute capability 8.0 and 9.0.
+bool possible(dim3 grid, dim3 block, std::size_t shared_bytes) {
+  const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
+  const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
+  return threads > 0 && threads <= kMaxThreads && block.z <= 64 && blocks > 0 && grid.x <= 0x7FFFFFFFu &&
+         grid.y <= 65535 && grid.z <= 65535 && shared_bytes <= kDynamicSharedLimit;
+}
+
+unsigned workers(std::uint64_t blocks, unsigned threads) {
+  constexpr std::uint64_t kWorthAThread =
+      4096;  // CUDA threads; starting host threads for fewer takes longer than running them
+  // Of two host threads ThreadSanitizer would miss races: locks of the C++ library would order them.
+  if (under_tsan() || blocks * threads < kWorthAThread) return 1;
+  const char* wanted = std::getenv("CUDA_ON_CPU_WORKERS");
+  const unsigned count = wanted ? static_cast<unsigned>(std::atoi(wanted)) : std::thread::hardware_concurrency();
+  return static_cast<unsigned>(std::clamp<std::uint64_t>(count, 1, blocks));
+}
+
+std::vector<unsigned> block_order(std::uint64_t blocks) {
+  constexpr std::uint64_t kMost = 1u << 20;  // larger grids run in the order of their indices
+  std::vector<unsigned> indices;
+  if (blocks <= kMost) {
+    indices.resize(blocks);
+    std::iota(indices.begin(), indices.end(), 0u);
+    put_in_order(indices, 77);
+  }
+  return indices;
+}
+
+struct Launch {
+  dim3 grid, block;
+  std::size_t shared_bytes;
+  Entry entry;
+  const void* closure;
+  std::uint64_t blocks;
+  std::vector<unsigned> order;
+  std::atomic<std::uint64_t> next{0};
+  std::atomic<bool> failed{false};
+
+  void work(Scheduler& mine) {
+    Scheduler* outer = scheduler;
+    if (outer) fail("a kernel launches a kernel", kNowhere);
+    scheduler = &mine;
+    mine.prepare(grid, block, shared_bytes, entry, closure);
+    while (!failed) {
+      const std::uint64_t k = next++;
+      if (k >= blocks) break;
+      const std::uint64_t index = order.empty() ? k : order[k];
+      mine.run_block(make_uint3(static_cast<unsigned>(index % grid.x), static_cast<unsigned>(index / grid.x % grid.y),
+                                static_cast<unsigned>(index / (std::uint64_t{grid.x} * grid.y))),
+                     index);
+      if (mine.failed) {
+        failed = true;
+        report(cudaErrorLaunchFailure, mine.describe());
+      }
+    }
+    acquire(&mine.ended);  // not after each block: blocks of one launch have no order
+    scheduler = nullptr;
+  }
+};
+
+/// Schedulers of host threads that come and go with each launch. They stay to the end of the program: a large part of a launch's cost
+/// would be new stacks.
+class SchedulerPool {
+ public:
+  Scheduler* take() {
+    const std::lock_guard lock(mutex_);
+    if (free_.empty()) return new Scheduler;
+    Scheduler* s = free_.back();
+    free_.pop_back();
+    return s;
+  }
+  void give_back(Scheduler* s) {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(s);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<Scheduler*> free_;
+};
+
+Scheduler& scheduler_of_caller() {
+  static thread_local Scheduler* const mine = [] {
+    auto* s = new Scheduler;
+    s->use_this_host_thread();
+    return s;
+  }();
+  return *mine;
+}
+
+}  // namespace
+
+cudaError_t launch_raw(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t, Entry entry,
+                       const void* closure) {
+  if (!possible(grid, block, shared_bytes)) return report(cudaErrorInvalidConfiguration, "bad launch configuration");
+  const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
+  Launch launch{grid, block, shared_bytes, entry, closure, blocks, block_order(blocks)};
+  static SchedulerPool& pool = *new SchedulerPool;
+  std::vector<std::thread> others;
+  for (unsigned k = 1; k < workers(blocks, block.x * block.y * block.z); ++k) {
+    others.emplace_back([&] {
+      Scheduler* s = pool.take();
+      s->use_this_host_thread();
+      launch.work(*s);
+      pool.give_back(s);
+    });
+  }
+  launch.work(scheduler_of_caller());
+  for (std::thread& other : others) other.join();
+  if (launch.failed) error_of_thread = cudaErrorLaunchFailure;  // it may have been noted by another thread
+  return launch.failed ? cudaErrorLaunchFailure : cudaSuccess;
+}
+
+const char* last_error() {
+  return error_text.c_str();
+}
+
+cudaError_t peek_error() {
+  return error_of_thread;
+}
+
+cudaError_t take_error() {
+  return std::exchange(error_of_thread, cudaSuccess);
+}
+
+}  // namespace cuda_on_cpu
