@@ -62,7 +62,8 @@ __device__ __forceinline__ std::uint32_t shared_address(const void* p) {
 }
 
 /// d [16, 8] += a [16, 16] · b [16, 8]; fragments as in the PTX manual, mma.m16n8k16 with .bf16.
-__device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
+__device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                                  std::uint32_t b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
@@ -119,7 +120,8 @@ void launch(Gpu& gpu, void (*kernel)(P...), dim3 grid, dim3 block, std::size_t s
   check(cuda_on_cpu::launch(kernel, grid, block, shared_bytes, gpu.stream(), static_cast<A&&>(args)...), "a kernel");
 }
 
-inline void mma_m16n8k16_bf16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, CUDA_ON_CPU_SITE) {
+inline void mma_m16n8k16_bf16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
+                              CUDA_ON_CPU_SITE) {
   cuda_on_cpu::mma_m16n8k16_bf16(d, a, b0, b1, CUDA_ON_CPU_HERE);
 }
 inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, CUDA_ON_CPU_SITE) {
