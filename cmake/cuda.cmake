@@ -59,12 +59,13 @@ if(MOLEBLEND_WERROR)
   list(APPEND MOLEBLEND_CUDA_WARNINGS -Werror)
 endif()
 list(JOIN MOLEBLEND_CUDA_WARNINGS "," cuda_host_options)
-add_library(moleblend_cuda_objects OBJECT ${MOLEBLEND_CUDA_SOURCES})
-target_include_directories(moleblend_cuda_objects PRIVATE ${PROJECT_SOURCE_DIR})
-target_compile_options(moleblend_cuda_objects PRIVATE
+add_library(moleblend_cuda_flags INTERFACE)
+target_include_directories(moleblend_cuda_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(moleblend_cuda_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -lineinfo -Xcompiler=${cuda_host_options}>
   $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${MOLEBLEND_WERROR}>>:-Werror=all-warnings>)
-target_link_libraries(moleblend_cuda_objects PUBLIC CUDA::cudart_static CUDA::cublasLt)
+add_library(moleblend_cuda_objects OBJECT ${MOLEBLEND_CUDA_SOURCES})
+target_link_libraries(moleblend_cuda_objects PRIVATE moleblend_cuda_flags PUBLIC CUDA::cudart_static CUDA::cublasLt)
 add_library(moleblend_cuda SHARED ${MOLEBLEND_CUDA_NETWORK})
 target_link_libraries(moleblend_cuda PRIVATE moleblend_flags moleblend_engine moleblend_cuda_objects)
 # Only the factory is visible, so that nothing of ours meets the program's own symbols.
