@@ -88,8 +88,8 @@ setup_arguments=()
 stage setup "$ROOT/scripts/setup.sh" "${setup_arguments[@]}" || exit 1
 if [[ $full == yes ]]; then
   suite asan "$label" || true
-  # Races can only be where threads are: operations, kernels, loader, training loop and the program as a whole.
-  suite tsan "${label:-gradient|cuda_on_cpu|io|engine|invariance|end_to_end}" || true
+  # Races can only be where threads are: operations, loader, training loop and the program as a whole.
+  suite tsan "${label:-gradient|io|engine|invariance|end_to_end}" || true
 fi
 suite release "$label" || true
 
