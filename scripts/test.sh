@@ -2,9 +2,10 @@
 # Builds the program and runs its tests; does its own set-up on a bare Debian 12 or Ubuntu 24.04.
 #
 #   scripts/test.sh [--full] [--label L] [--jobs N]
-#     --full      also the tests under the address, undefined-behaviour and thread sanitizers
+#     --full      also what takes long: nvcc's kernels, kernels in other schedules of their threads, and the tests under the address,
+#                 undefined-behaviour and thread sanitizers
 #     --label L   only the tests with this label: gradient, golden, io, features, engine, invariance, end_to_end, cuda_on_cpu,
-#                 cuda_mutants, cuda_compile, cuda (a regular expression)
+#                 cuda_schedules, cuda_mutants, cuda_compile, cuda (a regular expression)
 #     --jobs N    compilers at a time (default: the cores, or what memory allows)
 #
 # Ends with ctest's closing lines. Exit status: 0 if every stage passed, 1 if one failed, 2 for a wrong option.
@@ -20,7 +21,7 @@ while (($# > 0)); do
       if [[ $1 == --label ]]; then label=$2; else jobs=$2; fi
       shift
       ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
     *) warn "unknown option $1; see scripts/test.sh --help" && exit 2 ;;
   esac
   shift
@@ -67,6 +68,7 @@ ctest_stage() {
   local preset=$1 labels=$2 log=$logs/$1-ctest.log status=0
   local arguments=(--preset "$preset" --parallel 1 --timeout 900)
   [[ -z $labels ]] || arguments+=(--label-regex "$labels")
+  [[ $selection == all ]] || arguments+=(--label-exclude '^(cuda|cuda_compile|cuda_schedules)$')
   ctest "${arguments[@]}" 2>&1 | tee "$log" || status=1
   local bad total
   read -r bad total < <(sed -n 's/^.*tests passed, \([0-9]*\) tests failed out of \([0-9]*\).*$/\1 \2/p' "$log") || true
@@ -79,10 +81,13 @@ ctest_stage() {
 # suite PRESET LABELS: configure, build, run.
 suite() {
   stage "$1: configure" quietly "$1-configure" configure "$1" &&
-    stage "$1: build" quietly "$1-build" build "$1" "$jobs" &&
+    stage "$1: build" quietly "$1-build" build "$1" "$jobs" "${targets[@]}" &&
     stage "$1: tests" ctest_stage "$1" "$2"
 }
 
+# Without --full, what nvcc compiles is neither built nor tested, unless a label asks for it.
+selection=all targets=(all)
+[[ $full == yes || -n $label ]] || selection=quick targets=(moleblend host_tests)
 setup_arguments=()
 [[ $full == no ]] || setup_arguments=(--full)
 stage setup "$ROOT/scripts/setup.sh" "${setup_arguments[@]}" || exit 1

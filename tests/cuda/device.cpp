@@ -2,7 +2,6 @@
 
 #include <cuda_runtime.h>
 
-#include <cstdlib>
 #include <limits>
 
 #include "kernels/common/packed_order.h"
@@ -10,12 +9,7 @@
 namespace moleblend::testing {
 
 void CudaTest::SetUp() {
-  try {
-    gpu_ = std::make_unique<Gpu>();
-  } catch (const GpuError& error) {
-    if (std::getenv("MOLEBLEND_REQUIRE_GPU")) FAIL() << error.what();
-    GTEST_SKIP() << error.what();
-  }
+  gpu_ = std::make_unique<Gpu>();
 }
 
 template <class T>

@@ -20,7 +20,7 @@
 
 namespace moleblend::testing {
 
-/// Where GPU tests run. With nvcc's kernels and no GPU they are skipped, unless MOLEBLEND_REQUIRE_GPU is set.
+/// A device of each test's own: the executor, or a GPU. Where there is none, no test runs (main.cpp).
 class CudaTest : public ::testing::Test {
  protected:
   void SetUp() override;
