@@ -7,7 +7,7 @@
 
 set(MOLEBLEND_WITH_CUDA "off")
 file(GLOB_RECURSE MOLEBLEND_CUDA_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.cu)
-set(MOLEBLEND_CUDA_NETWORK ${PROJECT_SOURCE_DIR}/engine/model/network_cuda.cpp)
+set(MOLEBLEND_CUDA_NETWORK ${PROJECT_SOURCE_DIR}/engine/cuda/library_cuda.cpp)
 # Where the toolkit may be; the last is where scripts/setup.sh puts one if there is none.
 set(cuda_folders $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda)
 if(DEFINED ENV{XDG_DATA_HOME})
@@ -61,8 +61,9 @@ endif()
 list(JOIN MOLEBLEND_CUDA_WARNINGS "," cuda_host_options)
 add_library(moleblend_cuda_flags INTERFACE)
 target_include_directories(moleblend_cuda_flags INTERFACE ${PROJECT_SOURCE_DIR})
+# Compressed, code with its line numbers takes a fifth of the room.
 target_compile_options(moleblend_cuda_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -lineinfo -Xcompiler=${cuda_host_options}>
+  $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -lineinfo -Xfatbin=-compress-all -Xcompiler=${cuda_host_options}>
   $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${MOLEBLEND_WERROR}>>:-Werror=all-warnings>)
 add_library(moleblend_cuda_objects OBJECT ${MOLEBLEND_CUDA_SOURCES})
 target_link_libraries(moleblend_cuda_objects PRIVATE moleblend_cuda_flags PUBLIC CUDA::cudart_static CUDA::cublasLt)

@@ -21,9 +21,4 @@ struct DeviceChoice {
 /// its place.
 std::unique_ptr<Model> make_model(const ModelConfig& config, const DeviceChoice& choice);
 
-/// The one symbol that libmoleblend_cuda.so exports. Gives a new Model, which the caller owns, or null if the program that asks has
-/// another version. Throws GpuError if there is no GPU to use.
-using CudaModelFactory = Model*(const char* program_version, const ModelConfig& config, bool bf16);
-constexpr const char* kCudaModelFactory = "moleblend_make_cuda_model";
-
 }  // namespace moleblend

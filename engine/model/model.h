@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/model/config.h"
@@ -85,6 +86,12 @@ struct AdamSettings {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0, clip_norm = 5;
 };
 
+/// Time of the device that one part of the work took.
+struct PartTime {
+  std::string_view name;
+  double seconds;
+};
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -111,6 +118,11 @@ class Model {
   /// Clips by the global norm and updates; `step` >= 1 is Adam's t. Returns the norm before clipping. A non-finite norm
   /// changes nothing.
   virtual double update(const AdamSettings& settings, double learning_rate, std::int64_t step) = 0;
+
+  /// From now on takes the time of each part of the work, where a model knows its parts; costs a little.
+  virtual void watch() {}
+  /// Since the last call (or watch()), every part once, in a fixed order. Waits for the device.
+  virtual std::vector<PartTime> part_times() { return {}; }
 };
 
 /// A network on the CPU with uninitialised parameters. `double_precision` is for checks.

@@ -2,11 +2,13 @@
 // The network, forward and backward, written once for every device: Device is Cpu or Gpu, T is what activations are stored in.
 // Its operations are the overloads of kernels/ for the device; what they share lies in the device's memory.
 
+#include <optional>
 #include <type_traits>
 
 #include "engine/model/batch_view.h"
 #include "engine/model/layout.h"
 #include "engine/model/model.h"
+#include "engine/model/parts.h"
 #include "kernels/attention/attention.h"
 #include "kernels/common/carve.h"
 #include "kernels/denoise_head/denoise_head.h"
@@ -43,6 +45,8 @@ class Network final : public Model {
   PretrainResult pretrain(const Batch& batch, const PretrainStep& step) override;
   double property(const Batch& batch, const PropertyStep& step, std::vector<double>* logits) override;
   double update(const AdamSettings& settings, double learning_rate, std::int64_t step) override;
+  void watch() override;
+  std::vector<PartTime> part_times() override;
 
   // For checks. Pointers are to the device's memory.
   Device& device() { return device_; }
@@ -116,6 +120,11 @@ class Network final : public Model {
   PretrainResult collect(const PretrainStep& step, bool denoises);
 
   void read_from(const W* from, std::span<float> out) const;
+  /// The device, for work of this part.
+  Device& at(Part part) {
+    if (marks_) marks_->mark(static_cast<int>(part));
+    return device_;
+  }
 
   W* parameter(std::int64_t offset) { return values_[0] + offset; }
   W* gradient(std::int64_t offset) { return gradient_ + offset; }
@@ -138,6 +147,7 @@ class Network final : public Model {
   typename Device::Block memory_;
   DeviceBatch<Device> batch_;
   State state_;
+  std::optional<typename Device::Marks> marks_;
 };
 
 }  // namespace moleblend

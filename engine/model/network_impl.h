@@ -91,7 +91,7 @@ void Network<Device, T>::write(int moment, std::span<const float> in) {
 
 template <class Device, class T>
 void Network<Device, T>::zero_gradients() {
-  device_.zero(gradient_, layout_.size());
+  at(Part::zero).zero(gradient_, layout_.size());
 }
 
 template <class Device, class T>
@@ -196,23 +196,23 @@ template <class Device, class T>
 void Network<Device, T>::linear(std::int64_t rows, std::int64_t in, std::int64_t out, ParameterLayout::Linear map,
                                 const T* x, T* y) {
   linear_forward<T>(
-      device_,
+      at(Part::linear_forward),
       {.rows = rows, .in = in, .out = out, .x = x, .weight = weight(map.weight), .bias = weight(map.bias), .y = y});
 }
 
 template <class Device, class T>
 void Network<Device, T>::linear_gradients(std::int64_t rows, std::int64_t in, std::int64_t out,
                                           ParameterLayout::Linear map, const T* x, const T* dy, T* dx, bool add_to_dx) {
-  linear_backward<T>(device_, {.rows = rows,
-                               .in = in,
-                               .out = out,
-                               .x = x,
-                               .weight = weight(map.weight),
-                               .dy = dy,
-                               .dx = dx,
-                               .add_to_dx = add_to_dx,
-                               .dweight = gradient(map.weight),
-                               .dbias = gradient(map.bias)});
+  linear_backward<T>(at(Part::linear_backward), {.rows = rows,
+                                                 .in = in,
+                                                 .out = out,
+                                                 .x = x,
+                                                 .weight = weight(map.weight),
+                                                 .dy = dy,
+                                                 .dx = dx,
+                                                 .add_to_dx = add_to_dx,
+                                                 .dweight = gradient(map.weight),
+                                                 .dbias = gradient(map.bias)});
 }
 
 template <class Device, class T>
@@ -258,20 +258,20 @@ void Network<Device, T>::draw(const BatchView& batch, const PretrainStep& step) 
     device_.upload(s.atom_visible, step.draws->atom_visible.data(), packed.atoms());
     device_.upload(s.noise, step.draws->noise.data(), 3 * packed.atoms());
   } else {
-    draw_modalities(device_, {.packed = packed,
-                              .molecule_key = batch.key,
-                              .has_positions = batch.has_positions,
-                              .blend = step.objective->blend,
-                              .pair_visible = s.pair_visible,
-                              .atom_visible = s.atom_visible});
-    draw_noise(device_, {.packed = packed,
-                         .molecule_key = batch.key,
-                         .has_positions = batch.has_positions,
-                         .position_known = batch.position_known,
-                         .scale = static_cast<float>(step.objective->noise_scale),
-                         .noise = s.noise});
+    draw_modalities(at(Part::draws), {.packed = packed,
+                                      .molecule_key = batch.key,
+                                      .has_positions = batch.has_positions,
+                                      .blend = step.objective->blend,
+                                      .pair_visible = s.pair_visible,
+                                      .atom_visible = s.atom_visible});
+    draw_noise(at(Part::draws), {.packed = packed,
+                                 .molecule_key = batch.key,
+                                 .has_positions = batch.has_positions,
+                                 .position_known = batch.position_known,
+                                 .scale = static_cast<float>(step.objective->noise_scale),
+                                 .noise = s.noise});
   }
-  add_noise<W>(device_, 3 * packed.atoms(), batch.positions, s.noise, s.positions);
+  add_noise<W>(at(Part::draws), 3 * packed.atoms(), batch.positions, s.noise, s.positions);
 }
 
 template <class Device, class T>
@@ -280,36 +280,38 @@ void Network<Device, T>::encode(const BatchView& batch, bool dropout) {
   const Packed packed = batch.packed;
   const std::int64_t D = config_.width, F = config_.ffn, tokens = packed.tokens();
   relation_bias_forward<T>(
-      device_,
+      at(Part::relation_bias_forward),
       {.in = relation_input(batch), .bias = s.bias, .gaussian_sum = config_.with_distance ? s.gaussian_sum : nullptr});
   if (config_.with_distance)
     linear(packed.atoms(), config_.kernels, D, layout_.gaussian_projection, s.gaussian_sum, s.gaussian_term);
-  atom_embedding_forward<T>(device_, {.packed = packed,
-                                      .width = D,
-                                      .atom_codes = batch.atom_codes,
-                                      .degree = batch.degree,
-                                      .atom_visible = s.atom_visible,
-                                      .atom_table = parameter(layout_.atom_table),
-                                      .in_degree_table = parameter(layout_.in_degree_table),
-                                      .out_degree_table = parameter(layout_.out_degree_table),
-                                      .graph_token = parameter(layout_.graph_token),
-                                      .gaussian_term = config_.with_distance ? s.gaussian_term : nullptr,
-                                      .x = s.embedded});
+  atom_embedding_forward<T>(at(Part::atom_embedding_forward),
+                            {.packed = packed,
+                             .width = D,
+                             .atom_codes = batch.atom_codes,
+                             .degree = batch.degree,
+                             .atom_visible = s.atom_visible,
+                             .atom_table = parameter(layout_.atom_table),
+                             .in_degree_table = parameter(layout_.in_degree_table),
+                             .out_degree_table = parameter(layout_.out_degree_table),
+                             .graph_token = parameter(layout_.graph_token),
+                             .gaussian_term = config_.with_distance ? s.gaussian_term : nullptr,
+                             .x = s.embedded});
   const auto norm = [&](const T* x, const T* branch, ParameterLayout::Linear map, std::size_t l, std::uint32_t which,
                         T* y, T* normalised, W* rstd) {
-    residual_norm_forward<T>(device_, {.packed = packed,
-                                       .width = D,
-                                       .x = x,
-                                       .branch = branch,
-                                       .weight = parameter(map.weight),
-                                       .bias = parameter(map.bias),
-                                       .hidden_dropout = Dropout::of(branch && dropout ? config_.hidden_dropout : 0),
-                                       .drop_path = branch ? drop_path(l, dropout) : Dropout{},
-                                       .layer = static_cast<std::uint32_t>(2 * l) + which,
-                                       .molecule_key = batch.key,
-                                       .y = y,
-                                       .normalised = normalised,
-                                       .rstd = rstd});
+    residual_norm_forward<T>(at(Part::residual_norm_forward),
+                             {.packed = packed,
+                              .width = D,
+                              .x = x,
+                              .branch = branch,
+                              .weight = parameter(map.weight),
+                              .bias = parameter(map.bias),
+                              .hidden_dropout = Dropout::of(branch && dropout ? config_.hidden_dropout : 0),
+                              .drop_path = branch ? drop_path(l, dropout) : Dropout{},
+                              .layer = static_cast<std::uint32_t>(2 * l) + which,
+                              .molecule_key = batch.key,
+                              .y = y,
+                              .normalised = normalised,
+                              .rstd = rstd});
   };
   norm(s.embedded, nullptr, layout_.embedding_norm, 0, 0, s.first, s.normalised, s.rstd);
 
@@ -318,18 +320,18 @@ void Network<Device, T>::encode(const BatchView& batch, bool dropout) {
     LayerState& y = s.layer[l];
     const ParameterLayout::Layer& p = layout_.layers[l];
     linear(tokens, D, 3 * D, p.qkv, x, y.qkv);
-    attention_forward<T>(device_, {.in = attention_input(batch, l, dropout), .out = y.attended});
+    attention_forward<T>(at(Part::attention_forward), {.in = attention_input(batch, l, dropout), .out = y.attended});
     linear(tokens, D, D, p.out, y.attended, s.branch);
     norm(x, s.branch, p.attention_norm, l, 0, y.mid, y.normalised1, y.rstd1);
     linear(tokens, D, F, p.fc1, y.mid, y.hidden);
-    gelu_forward<T>(device_, {.packed = packed,
-                              .rows = tokens,
-                              .features = F,
-                              .x = y.hidden,
-                              .dropout = Dropout::of(dropout ? config_.activation_dropout : 0),
-                              .layer = static_cast<std::uint32_t>(l),
-                              .molecule_key = batch.key,
-                              .y = y.activated});
+    gelu_forward<T>(at(Part::gelu_forward), {.packed = packed,
+                                             .rows = tokens,
+                                             .features = F,
+                                             .x = y.hidden,
+                                             .dropout = Dropout::of(dropout ? config_.activation_dropout : 0),
+                                             .layer = static_cast<std::uint32_t>(l),
+                                             .molecule_key = batch.key,
+                                             .y = y.activated});
     linear(tokens, F, D, p.fc2, y.activated, s.branch);
     norm(y.mid, s.branch, p.final_norm, l, 1, y.out, y.normalised2, y.rstd2);
     x = y.out;
@@ -343,20 +345,21 @@ void Network<Device, T>::encode_backward(const BatchView& batch, bool dropout) {
   const std::int64_t D = config_.width, F = config_.ffn, tokens = packed.tokens();
   const auto norm_gradients = [&](ParameterLayout::Linear map, const T* normalised, const W* rstd, std::size_t l,
                                   std::uint32_t which, T* dbranch) {
-    residual_norm_backward<T>(device_, {.packed = packed,
-                                        .width = D,
-                                        .dy = s.dx,
-                                        .normalised = normalised,
-                                        .rstd = rstd,
-                                        .weight = parameter(map.weight),
-                                        .hidden_dropout = Dropout::of(dbranch && dropout ? config_.hidden_dropout : 0),
-                                        .drop_path = dbranch ? drop_path(l, dropout) : Dropout{},
-                                        .layer = static_cast<std::uint32_t>(2 * l) + which,
-                                        .molecule_key = batch.key,
-                                        .dx = s.dx,
-                                        .dbranch = dbranch,
-                                        .dweight = gradient(map.weight),
-                                        .dbias = gradient(map.bias)});
+    residual_norm_backward<T>(at(Part::residual_norm_backward),
+                              {.packed = packed,
+                               .width = D,
+                               .dy = s.dx,
+                               .normalised = normalised,
+                               .rstd = rstd,
+                               .weight = parameter(map.weight),
+                               .hidden_dropout = Dropout::of(dbranch && dropout ? config_.hidden_dropout : 0),
+                               .drop_path = dbranch ? drop_path(l, dropout) : Dropout{},
+                               .layer = static_cast<std::uint32_t>(2 * l) + which,
+                               .molecule_key = batch.key,
+                               .dx = s.dx,
+                               .dbranch = dbranch,
+                               .dweight = gradient(map.weight),
+                               .dbias = gradient(map.bias)});
   };
   // s.dx holds the gradient of the residual stream throughout: LayerNorm's backward replaces it in place, and each
   // branch adds its own.
@@ -365,41 +368,44 @@ void Network<Device, T>::encode_backward(const BatchView& batch, bool dropout) {
     const ParameterLayout::Layer& p = layout_.layers[l];
     norm_gradients(p.final_norm, y.normalised2, y.rstd2, l, 1, s.dbranch);
     linear_gradients(tokens, F, D, p.fc2, y.activated, s.dbranch, s.dwide, false);
-    gelu_backward<T>(device_, {.packed = packed,
-                               .rows = tokens,
-                               .features = F,
-                               .x = y.hidden,
-                               .dropout = Dropout::of(dropout ? config_.activation_dropout : 0),
-                               .layer = static_cast<std::uint32_t>(l),
-                               .molecule_key = batch.key,
-                               .dy = s.dwide,
-                               .dx = s.dwide});
+    gelu_backward<T>(at(Part::gelu_backward), {.packed = packed,
+                                               .rows = tokens,
+                                               .features = F,
+                                               .x = y.hidden,
+                                               .dropout = Dropout::of(dropout ? config_.activation_dropout : 0),
+                                               .layer = static_cast<std::uint32_t>(l),
+                                               .molecule_key = batch.key,
+                                               .dy = s.dwide,
+                                               .dx = s.dwide});
     linear_gradients(tokens, D, F, p.fc1, y.mid, s.dwide, s.dx, true);
     norm_gradients(p.attention_norm, y.normalised1, y.rstd1, l, 0, s.dbranch);
     linear_gradients(tokens, D, D, p.out, y.attended, s.dbranch, s.dnarrow, false);
     attention_backward<T>(
-        device_, {.in = attention_input(batch, l, dropout), .dout = s.dnarrow, .dqkv = s.dwide, .dbias = s.dbias});
+        at(Part::attention_backward),
+        {.in = attention_input(batch, l, dropout), .dout = s.dnarrow, .dqkv = s.dwide, .dbias = s.dbias});
     linear_gradients(tokens, D, 3 * D, p.qkv, l == 0 ? s.first : s.layer[l - 1].out, s.dwide, s.dx, true);
   }
   norm_gradients(layout_.embedding_norm, s.normalised, s.rstd, 0, 0, nullptr);
-  atom_embedding_backward<T>(device_, {.packed = packed,
-                                       .width = D,
-                                       .atom_codes = batch.atom_codes,
-                                       .degree = batch.degree,
-                                       .atom_visible = s.atom_visible,
-                                       .dx = s.dx,
-                                       .datom_table = gradient(layout_.atom_table),
-                                       .din_degree_table = gradient(layout_.in_degree_table),
-                                       .dout_degree_table = gradient(layout_.out_degree_table),
-                                       .dgraph_token = gradient(layout_.graph_token),
-                                       .dgaussian_term = config_.with_distance ? s.dgaussian_term : nullptr});
+  atom_embedding_backward<T>(at(Part::atom_embedding_backward),
+                             {.packed = packed,
+                              .width = D,
+                              .atom_codes = batch.atom_codes,
+                              .degree = batch.degree,
+                              .atom_visible = s.atom_visible,
+                              .dx = s.dx,
+                              .datom_table = gradient(layout_.atom_table),
+                              .din_degree_table = gradient(layout_.in_degree_table),
+                              .dout_degree_table = gradient(layout_.out_degree_table),
+                              .dgraph_token = gradient(layout_.graph_token),
+                              .dgaussian_term = config_.with_distance ? s.dgaussian_term : nullptr});
   if (config_.with_distance)
     linear_gradients(packed.atoms(), config_.kernels, D, layout_.gaussian_projection, s.gaussian_sum, s.dgaussian_term,
                      s.dgaussian_sum, false);
-  relation_bias_backward<T>(device_, {.in = relation_input(batch),
-                                      .dbias = s.dbias,
-                                      .dgaussian_sum = config_.with_distance ? s.dgaussian_sum : nullptr,
-                                      .gradients = layout_.relation_tables(gradient_)});
+  relation_bias_backward<T>(at(Part::relation_bias_backward),
+                            {.in = relation_input(batch),
+                             .dbias = s.dbias,
+                             .dgaussian_sum = config_.with_distance ? s.dgaussian_sum : nullptr,
+                             .gradients = layout_.relation_tables(gradient_)});
 }
 
 template <class Device, class T>
@@ -410,15 +416,15 @@ bool Network<Device, T>::heads(const BatchView& batch, const PretrainStep& step)
   const Objective& objective = *step.objective;
   const bool backward = step.gradients;
   const T* last = s.layer.back().out;
-  gather_atoms<T>(device_, packed, D, last, s.atoms);
+  gather_atoms<T>(at(Part::atom_embedding_forward), packed, D, last, s.atoms);
 
   linear(N, D, kPairColumns, layout_.pair_maps, s.atoms, s.pair_raw);
-  pair_map_forward<T>(device_, {.rows = N,
-                                .maps = kPairMaps,
-                                .x = s.pair_raw,
-                                .weight = parameter(layout_.pair_norm.weight),
-                                .bias = parameter(layout_.pair_norm.bias),
-                                .y = s.pair_features});
+  pair_map_forward<T>(at(Part::pair_maps), {.rows = N,
+                                            .maps = kPairMaps,
+                                            .x = s.pair_raw,
+                                            .weight = parameter(layout_.pair_norm.weight),
+                                            .bias = parameter(layout_.pair_norm.bias),
+                                            .y = s.pair_features});
   // Head `k` (SPD, edge, 3D) reads its row map in block 2 k and its column map in block 2 k + 1.
   const auto bilinear = [&](std::int64_t k, std::int64_t outputs, const T* map, const W* bias, W* dmap, W* dbias) {
     return Bilinear<T>{.outputs = outputs,
@@ -435,18 +441,18 @@ bool Network<Device, T>::heads(const BatchView& batch, const PretrainStep& step)
   const auto own_bilinear = [&](std::int64_t k, std::int64_t outputs, ParameterLayout::Linear map) {
     return bilinear(k, outputs, weight(map.weight), parameter(map.bias), gradient(map.weight), gradient(map.bias));
   };
-  spd_loss<T>(device_, {.packed = packed,
-                        .head = own_bilinear(0, kSpdClasses, layout_.spd_head),
-                        .spd = batch.spd,
-                        .scale = per(objective.spd_factor, step.counts.spd_pairs),
-                        .logits = probe.spd_logits,
-                        .result = &results_->spd});
-  edge_loss<T>(device_, {.packed = packed,
-                         .head = own_bilinear(1, kPathHops * kEdgeClasses, layout_.edge_head),
-                         .path = batch.path,
-                         .scale = per(objective.edge_factor, step.counts.edge_hops),
-                         .logits = probe.edge_logits,
-                         .result = &results_->edge});
+  spd_loss<T>(at(Part::spd_loss), {.packed = packed,
+                                   .head = own_bilinear(0, kSpdClasses, layout_.spd_head),
+                                   .spd = batch.spd,
+                                   .scale = per(objective.spd_factor, step.counts.spd_pairs),
+                                   .logits = probe.spd_logits,
+                                   .result = &results_->spd});
+  edge_loss<T>(at(Part::edge_loss), {.packed = packed,
+                                     .head = own_bilinear(1, kPathHops * kEdgeClasses, layout_.edge_head),
+                                     .path = batch.path,
+                                     .scale = per(objective.edge_factor, step.counts.edge_hops),
+                                     .logits = probe.edge_logits,
+                                     .result = &results_->edge});
 
   const std::int64_t outputs = config_.target == DistanceTarget::displacement ? 3 : 1;
   const FactorisedMap<T> factors{.inputs = kPairFeatures,
@@ -456,69 +462,70 @@ bool Network<Device, T>::heads(const BatchView& batch, const PretrainStep& step)
                                  .inner_bias = parameter(layout_.distance_inner.bias),
                                  .outer = parameter(layout_.distance_outer.weight),
                                  .outer_bias = parameter(layout_.distance_outer.bias)};
-  multiply_out<T>(device_, factors, s.distance_weight, s.distance_bias);
+  multiply_out<T>(at(Part::distance_loss), factors, s.distance_weight, s.distance_bias);
   if (backward) {
     device_.zero(s.ddistance_weight, outputs * kPairFeatures);
     device_.zero(s.ddistance_bias, outputs);
   }
-  distance_loss<T>(
-      device_, {.packed = packed,
-                .head = bilinear(2, outputs, s.distance_weight, s.distance_bias, s.ddistance_weight, s.ddistance_bias),
-                .target = config_.target,
-                .positions = batch.positions,
-                .has_positions = batch.has_positions,
-                .position_known = batch.position_known,
-                .scale = per(objective.distance_factor, step.counts.distance_molecules),
-                .predictions = probe.distance_predictions,
-                .result = &results_->distance});
+  distance_loss<T>(at(Part::distance_loss), {.packed = packed,
+                                             .head = bilinear(2, outputs, s.distance_weight, s.distance_bias,
+                                                              s.ddistance_weight, s.ddistance_bias),
+                                             .target = config_.target,
+                                             .positions = batch.positions,
+                                             .has_positions = batch.has_positions,
+                                             .position_known = batch.position_known,
+                                             .scale = per(objective.distance_factor, step.counts.distance_molecules),
+                                             .predictions = probe.distance_predictions,
+                                             .result = &results_->distance});
 
   // Nothing to denoise (2D molecules only), or nothing asked of it: the head costs four products, so it is left out.
   const bool denoises = step.counts.denoise_atoms > 0 && (!backward || objective.denoise_factor > 0);
   if (denoises) {
     linear(N, D, 3 * D, layout_.denoise_qkv, s.atoms, s.denoise_qkv);
     denoise_head<T>(
-        device_, {.packed = packed,
-                  .heads = config_.heads,
-                  .width = D,
-                  .qkv = s.denoise_qkv,
-                  .bias = s.bias,
-                  .scale = static_cast<W>(1 / std::sqrt(static_cast<double>(D / config_.heads))),
-                  .dropout = Dropout::of(step.dropout ? 0.1 : 0),  // fixed in the method, whatever the other settings
-                  .molecule_key = batch.key,
-                  .positions = s.positions,
-                  .noise = s.noise,
-                  .has_positions = batch.has_positions,
-                  .position_known = batch.position_known,
-                  .atom_visible = s.atom_visible,
-                  .force_weight = parameter(layout_.force.weight),
-                  .force_bias = parameter(layout_.force.bias),
-                  .loss_scale = per(objective.denoise_factor, step.counts.denoise_atoms),
-                  .prediction = probe.denoise_prediction,
-                  .dqkv = backward ? s.dwide : nullptr,
-                  .dbias = backward ? s.dbias : nullptr,
-                  .dforce_weight = backward ? gradient(layout_.force.weight) : nullptr,
-                  .dforce_bias = backward ? gradient(layout_.force.bias) : nullptr,
-                  .result = &results_->denoise});
+        at(Part::denoise_head),
+        {.packed = packed,
+         .heads = config_.heads,
+         .width = D,
+         .qkv = s.denoise_qkv,
+         .bias = s.bias,
+         .scale = static_cast<W>(1 / std::sqrt(static_cast<double>(D / config_.heads))),
+         .dropout = Dropout::of(step.dropout ? 0.1 : 0),  // fixed in the method, whatever the other settings
+         .molecule_key = batch.key,
+         .positions = s.positions,
+         .noise = s.noise,
+         .has_positions = batch.has_positions,
+         .position_known = batch.position_known,
+         .atom_visible = s.atom_visible,
+         .force_weight = parameter(layout_.force.weight),
+         .force_bias = parameter(layout_.force.bias),
+         .loss_scale = per(objective.denoise_factor, step.counts.denoise_atoms),
+         .prediction = probe.denoise_prediction,
+         .dqkv = backward ? s.dwide : nullptr,
+         .dbias = backward ? s.dbias : nullptr,
+         .dforce_weight = backward ? gradient(layout_.force.weight) : nullptr,
+         .dforce_bias = backward ? gradient(layout_.force.bias) : nullptr,
+         .result = &results_->denoise});
   }
   if (!backward) return denoises;
 
-  multiply_out_backward<T>(device_, factors, s.ddistance_weight, s.ddistance_bias,
+  multiply_out_backward<T>(at(Part::distance_loss), factors, s.ddistance_weight, s.ddistance_bias,
                            {.inner = gradient(layout_.distance_inner.weight),
                             .inner_bias = gradient(layout_.distance_inner.bias),
                             .outer = gradient(layout_.distance_outer.weight),
                             .outer_bias = gradient(layout_.distance_outer.bias)});
   // dnarrow collects the gradient of the last layer's atoms.
   if (denoises) linear_gradients(N, D, 3 * D, layout_.denoise_qkv, s.atoms, s.dwide, s.dnarrow, false);
-  pair_map_backward<T>(device_, {.rows = N,
-                                 .maps = kPairMaps,
-                                 .x = s.pair_raw,
-                                 .weight = parameter(layout_.pair_norm.weight),
-                                 .dy = s.dpair_features,
-                                 .dx = s.dpair_features,
-                                 .dweight = gradient(layout_.pair_norm.weight),
-                                 .dbias = gradient(layout_.pair_norm.bias)});
+  pair_map_backward<T>(at(Part::pair_maps), {.rows = N,
+                                             .maps = kPairMaps,
+                                             .x = s.pair_raw,
+                                             .weight = parameter(layout_.pair_norm.weight),
+                                             .dy = s.dpair_features,
+                                             .dx = s.dpair_features,
+                                             .dweight = gradient(layout_.pair_norm.weight),
+                                             .dbias = gradient(layout_.pair_norm.bias)});
   linear_gradients(N, D, kPairColumns, layout_.pair_maps, s.atoms, s.dpair_features, s.dnarrow, denoises);
-  scatter_atoms<T>(device_, packed, D, s.dnarrow, s.dx);
+  scatter_atoms<T>(at(Part::atom_embedding_backward), packed, D, s.dnarrow, s.dx);
   return denoises;
 }
 
@@ -531,10 +538,11 @@ PretrainResult Network<Device, T>::pretrain(const Batch& host_batch, const Pretr
   const BatchView batch = batch_.load(device_, host_batch);
   draw(batch, step);
   encode(batch, step.dropout);
-  if (step.gradients) device_.zero(state_.dbias, config_.heads * packed.token_pairs());
+  if (step.gradients) at(Part::zero).zero(state_.dbias, config_.heads * packed.token_pairs());
   const bool denoises = heads(batch, step);
   if (step.gradients) encode_backward(batch, step.dropout);
   // All is queued: the next batch can be on its way while the device works.
+  at(Part::other);
   if (step.upcoming) {
     if (const Batch* next = step.upcoming()) batch_.stage(*next);
   }
@@ -571,20 +579,20 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
   const BatchView batch = batch_.load(device_, host_batch);
   const Packed packed = batch.packed;
   const std::int64_t D = config_.width, B = packed.molecules, tasks = config_.tasks;
-  show_relations(device_, {.packed = packed,
-                           .has_positions = batch.has_positions,
-                           .graph = step.show_2d,
-                           .distance = step.show_3d && config_.with_distance,
-                           .pair_visible = s.pair_visible,
-                           .atom_visible = s.atom_visible});
-  add_noise<W>(device_, 3 * packed.atoms(), batch.positions, nullptr, s.positions);
+  show_relations(at(Part::draws), {.packed = packed,
+                                   .has_positions = batch.has_positions,
+                                   .graph = step.show_2d,
+                                   .distance = step.show_3d && config_.with_distance,
+                                   .pair_visible = s.pair_visible,
+                                   .atom_visible = s.atom_visible});
+  add_noise<W>(at(Part::draws), 3 * packed.atoms(), batch.positions, nullptr, s.positions);
   encode(batch, step.dropout);
 
   // cls reads one token a molecule, so the head runs on those; mean and sum read the head's output on every atom.
   const bool cls = step.readout == Readout::cls;
   const T* last = s.layer.back().out;
   const std::int64_t rows = cls ? B : packed.tokens();
-  if (cls) readout_forward<T>(device_, packed, step.readout, D, last, s.readout);
+  if (cls) readout_forward<T>(at(Part::property_head), packed, step.readout, D, last, s.readout);
   const T* x = cls ? s.readout : last;
   linear(rows, D, D, layout_.property_dense, x, s.dense);
   const GeluForward<T> gelu{.packed = packed,
@@ -595,11 +603,11 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
                             .layer = 0,
                             .molecule_key = nullptr,
                             .y = s.dense_activated};
-  gelu_forward<T>(device_, gelu);
+  gelu_forward<T>(at(Part::gelu_forward), gelu);
   linear(rows, D, tasks, layout_.property_out, s.dense_activated, s.logits);
   T* logits = s.logits;
   if (!cls) {
-    readout_forward<T>(device_, packed, step.readout, tasks, s.logits, s.readout);
+    readout_forward<T>(at(Part::property_head), packed, step.readout, tasks, s.logits, s.readout);
     logits = s.readout;
   }
   if (predictions) {
@@ -624,31 +632,31 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
   }
   // The gradient of the logits: for cls it is the head's own; else it is spread over the atoms by the read-out.
   T* dlogits = step.gradients ? (cls ? s.dwide : s.dnarrow) : nullptr;
-  property_loss<T>(device_, {.task = step.task,
-                             .molecules = B,
-                             .tasks = tasks,
-                             .logits = logits,
-                             .labels = s.labels,
-                             .mean = s.mean,
-                             .std = s.std,
-                             .scale = scale,
-                             .dlogits = dlogits,
-                             .result = &results_->property});
+  property_loss<T>(at(Part::property_head), {.task = step.task,
+                                             .molecules = B,
+                                             .tasks = tasks,
+                                             .logits = logits,
+                                             .labels = s.labels,
+                                             .mean = s.mean,
+                                             .std = s.std,
+                                             .scale = scale,
+                                             .dlogits = dlogits,
+                                             .result = &results_->property});
   if (step.gradients) {
-    if (!cls) readout_backward<T>(device_, packed, step.readout, tasks, dlogits, s.dwide);
+    if (!cls) readout_backward<T>(at(Part::property_head), packed, step.readout, tasks, dlogits, s.dwide);
     linear_gradients(rows, D, tasks, layout_.property_out, s.dense_activated, s.dwide, s.dbranch, false);
-    gelu_backward<T>(device_, {.packed = packed,
-                               .rows = rows,
-                               .features = D,
-                               .x = s.dense,
-                               .dropout = {},
-                               .layer = 0,
-                               .molecule_key = nullptr,
-                               .dy = s.dbranch,
-                               .dx = s.dbranch});
+    gelu_backward<T>(at(Part::gelu_backward), {.packed = packed,
+                                               .rows = rows,
+                                               .features = D,
+                                               .x = s.dense,
+                                               .dropout = {},
+                                               .layer = 0,
+                                               .molecule_key = nullptr,
+                                               .dy = s.dbranch,
+                                               .dx = s.dbranch});
     T* dx = cls ? s.dnarrow : s.dx;
     linear_gradients(rows, D, D, layout_.property_dense, x, s.dbranch, dx, false);
-    if (cls) readout_backward<T>(device_, packed, step.readout, D, dx, s.dx);
+    if (cls) readout_backward<T>(at(Part::property_head), packed, step.readout, D, dx, s.dx);
     device_.zero(s.dbias, config_.heads * packed.token_pairs());
     encode_backward(batch, step.dropout);
   }
@@ -659,26 +667,42 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
 
 template <class Device, class T>
 double Network<Device, T>::update(const AdamSettings& settings, double learning_rate, std::int64_t step) {
-  global_norm<W>(device_, layout_.size(), gradient_, &results_->norm);
+  global_norm<W>(at(Part::update), layout_.size(), gradient_, &results_->norm);
   bf16* shadow = nullptr;
   if constexpr (std::is_same_v<T, bf16>) shadow = shadow_;
-  adam<W>(device_, {.count = layout_.size(),
-                    .parameter = values_[0],
-                    .gradient = gradient_,
-                    .m = values_[1],
-                    .v = values_[2],
-                    .shadow = shadow,
-                    .norm = &results_->norm,
-                    .clip_norm = settings.clip_norm,
-                    .learning_rate = learning_rate,
-                    .beta1 = settings.beta1,
-                    .beta2 = settings.beta2,
-                    .epsilon = settings.epsilon,
-                    .weight_decay = settings.weight_decay,
-                    .step = step});
+  adam<W>(at(Part::update), {.count = layout_.size(),
+                             .parameter = values_[0],
+                             .gradient = gradient_,
+                             .m = values_[1],
+                             .v = values_[2],
+                             .shadow = shadow,
+                             .norm = &results_->norm,
+                             .clip_norm = settings.clip_norm,
+                             .learning_rate = learning_rate,
+                             .beta1 = settings.beta1,
+                             .beta2 = settings.beta2,
+                             .epsilon = settings.epsilon,
+                             .weight_decay = settings.weight_decay,
+                             .step = step});
+  at(Part::other);
   double norm;
   device_.download(&norm, &results_->norm, 1);
   return norm;
+}
+
+template <class Device, class T>
+void Network<Device, T>::watch() {
+  marks_.emplace(device_);
+  at(Part::other);
+}
+
+template <class Device, class T>
+std::vector<PartTime> Network<Device, T>::part_times() {
+  std::array<double, kPartNames.size()> seconds{};
+  if (marks_) marks_->collect(seconds);
+  std::vector<PartTime> times;
+  for (std::size_t part = 0; part < seconds.size(); ++part) times.push_back({kPartNames[part], seconds[part]});
+  return times;
 }
 
 }  // namespace moleblend

@@ -10,14 +10,14 @@ namespace moleblend {
 std::unique_ptr<Chemistry> load_chemistry() {
   constexpr const char* kLibrary = "libmoleblend_chemistry.so";
   const Plugin plugin = open_plugin(kLibrary, kChemistryFactory);
-  if (!plugin.factory) {
+  if (!plugin.symbol) {
     throw Error(
         "reading molecules needs {}, which can't be opened: {}; install libopenbabel7 (to build: libopenbabel-dev, "
         "then "
         "configure with -DMOLEBLEND_OPENBABEL=on), or prepare the data set on a machine that has it",
         kLibrary, plugin.cause);
   }
-  std::unique_ptr<Chemistry> chemistry(reinterpret_cast<ChemistryFactory*>(plugin.factory)(MOLEBLEND_VERSION));
+  std::unique_ptr<Chemistry> chemistry(reinterpret_cast<ChemistryFactory*>(plugin.symbol)(MOLEBLEND_VERSION));
   if (!chemistry) {
     throw Error("{} belongs to another version of moleblend than this one ({}); reinstall moleblend", kLibrary,
                 MOLEBLEND_VERSION);

@@ -28,8 +28,8 @@ Plugin open_plugin(const std::string& library, const std::string& symbol) {
     const bool is_file = path.find('/') != std::string::npos;
     if (is_file && !std::filesystem::exists(path)) continue;
     if (void* opened = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) {
-      plugin.factory = dlsym(opened, symbol.c_str());
-      if (!plugin.factory) plugin.cause = path + " has no " + symbol;
+      plugin.symbol = dlsym(opened, symbol.c_str());
+      if (!plugin.symbol) plugin.cause = path + " has no " + symbol;
       return plugin;
     }
     const char* message = dlerror();

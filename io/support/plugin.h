@@ -6,7 +6,7 @@
 namespace moleblend {
 
 struct Plugin {
-  void* factory = nullptr;  // the symbol asked for, or null
+  void* symbol = nullptr;  // the symbol asked for, or null
   std::string cause;        // why there is none
 };
 

@@ -4,7 +4,12 @@
 #include <cstdlib>
 #include <new>
 
+#include <sys/mman.h>
+
 namespace moleblend {
+namespace {
+constexpr std::size_t kHugePage = std::size_t{2} << 20;  // of x86-64, and of AArch64 with pages of 4 KiB
+}
 
 void ScratchBlock::Free::operator()(void* p) const {
   std::free(p);
@@ -13,14 +18,27 @@ void ScratchBlock::Free::operator()(void* p) const {
 void* ScratchBlock::reserve(std::size_t bytes) {
   if (bytes > size_) {
     // A quarter more than asked for: batches differ a little in size, and each growth costs page faults.
-    const std::size_t size = (bytes + bytes / 4 + 4095) / 4096 * 4096;
+    const std::size_t wanted = bytes + bytes / 4, page = wanted < kHugePage ? 4096 : kHugePage;
+    const std::size_t size = (wanted + page - 1) / page * page;
     memory_.reset();
     size_ = 0;
-    memory_.reset(std::aligned_alloc(4096, size));
+    memory_.reset(std::aligned_alloc(page, size));
     if (!memory_) throw std::bad_alloc();
+    // Only advice: without it everything works, with more misses of the page tables' cache.
+    if (page == kHugePage) madvise(memory_.get(), size, MADV_HUGEPAGE);
     size_ = size;
   }
   return memory_.get();
+}
+
+void CpuMarks::collect(std::span<double> seconds) {
+  if (marks_.empty()) return;
+  mark(marks_.back().part);
+  for (std::size_t k = 0; k + 1 < marks_.size(); ++k) {
+    seconds[static_cast<std::size_t>(marks_[k].part)] +=
+        std::chrono::duration<double>(marks_[k + 1].time - marks_[k].time).count();
+  }
+  marks_.erase(marks_.begin(), marks_.end() - 1);
 }
 
 Cpu::Cpu(int threads)

@@ -2,9 +2,11 @@
 // The CPU as a device: a number of threads, and scratch memory for operations.
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -27,6 +29,25 @@ class ScratchBlock {
   std::size_t size_ = 0;
 };
 
+class Cpu;
+
+/// Where time goes: a mark says what the device works on from then on.
+class CpuMarks {
+ public:
+  explicit CpuMarks(Cpu&) {}
+  void mark(int part) { marks_.push_back({part, Clock::now()}); }
+  /// Adds to seconds[part] what was spent on each part up to now, and begins anew with the last one.
+  void collect(std::span<double> seconds);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Mark {
+    int part;
+    Clock::time_point time;
+  };
+  std::vector<Mark> marks_;
+};
+
 /// Device context handed to every CPU operation as its first argument. Not thread-safe: one operation at a time.
 ///
 /// Determinism: for the same number of threads every operation gives the same bits. Work is cut into one contiguous part
@@ -34,6 +55,7 @@ class ScratchBlock {
 class Cpu {
  public:
   using Block = ScratchBlock;
+  using Marks = CpuMarks;
 
   /// `threads` >= 1.
   explicit Cpu(int threads);
@@ -50,7 +72,8 @@ class Cpu {
                const_cast<std::remove_const_t<Work>*>(&f));
   }
 
-  // What a GPU does between its memory and the host's (see Gpu) is copying here.
+  // What a GPU does between its memory and the host's (see Gpu) is copying here, and nothing is queued.
+  void wait() {}
   template <class T>
   void zero(T* memory, std::int64_t count);
   template <class T>
@@ -61,6 +84,9 @@ class Cpu {
   void download(T* to, const T* from, std::int64_t count) {
     std::copy_n(from, count, to);
   }
+  /// Within the device's memory.
+  template <class T>
+  void copy(T* to, const T* from, std::int64_t count);
 
   /// Scratch of one thread (call it inside parallel()) or, with `shared()`, of the whole operation. Valid until the next
   /// call with the same thread. It grows at the first steps and then stays: no allocation in a steady loop.
@@ -92,6 +118,14 @@ void Cpu::zero(T* memory, std::int64_t count) {
   parallel([&](int thread) {
     const Range part = even_part(count, threads_, thread, 64);
     std::fill(memory + part.begin, memory + part.end, T{});
+  });
+}
+
+template <class T>
+void Cpu::copy(T* to, const T* from, std::int64_t count) {
+  parallel([&](int thread) {
+    const Range part = even_part(count, threads_, thread, 64);
+    std::copy(from + part.begin, from + part.end, to + part.begin);
   });
 }
 

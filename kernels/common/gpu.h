@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 struct CUevent_st;
 struct CUstream_st;
@@ -38,6 +40,29 @@ class GpuBlock {
   std::size_t size_ = 0;
 };
 
+class Gpu;
+
+/// Where the device's time goes: a mark says what is queued from then on. Each is an event on the stream.
+class GpuMarks {
+ public:
+  explicit GpuMarks(Gpu& gpu) : gpu_(gpu) {}
+  ~GpuMarks();
+  GpuMarks(const GpuMarks&) = delete;
+  GpuMarks& operator=(const GpuMarks&) = delete;
+  void mark(int part);
+  /// Adds to seconds[part] what was spent on each part up to now, and begins anew with the last one. Waits for the device.
+  void collect(std::span<double> seconds);
+
+ private:
+  struct Mark {
+    int part;
+    CUevent_st* event;
+  };
+  Gpu& gpu_;
+  std::vector<Mark> marks_;
+  std::vector<CUevent_st*> unused_;
+};
+
 /// Device context handed to every GPU operation as its first argument. Operations are queued on one stream and return at once; they run in
 /// the order of the calls. Not thread-safe.
 ///
@@ -45,6 +70,7 @@ class GpuBlock {
 class Gpu {
  public:
   using Block = GpuBlock;
+  using Marks = GpuMarks;
 
   /// Device `ordinal` of those visible. Throws GpuError where there is none, or its driver is too old for the program.
   explicit Gpu(int ordinal = 0);
@@ -54,6 +80,8 @@ class Gpu {
 
   CUstream_st* stream() const { return stream_; }
   int multiprocessors() const { return multiprocessors_; }
+  /// Most shared memory that a block can have: 227 KiB of an H200, 163 of an A100, 99 of most others.
+  std::size_t shared_bytes_of_block() const { return shared_bytes_of_block_; }
   /// As "cuda, NVIDIA H200 with 150.1 GB".
   const std::string& name() const { return name_; }
 
@@ -66,6 +94,8 @@ class Gpu {
   void zero_bytes(void* memory, std::size_t bytes);
   /// Queued: from host to device. Returns when `from` may be changed.
   void upload_bytes(void* to, const void* from, std::size_t bytes);
+  /// Queued: within the device's memory.
+  void copy_bytes(void* to, const void* from, std::size_t bytes);
   /// From device to host, after all that is queued; waits.
   void download_bytes(void* to, const void* from, std::size_t bytes);
   void wait();
@@ -77,6 +107,10 @@ class Gpu {
   template <class T>
   void upload(T* to, const T* from, std::int64_t count) {
     upload_bytes(to, from, static_cast<std::size_t>(count) * sizeof(T));
+  }
+  template <class T>
+  void copy(T* to, const T* from, std::int64_t count) {
+    copy_bytes(to, from, static_cast<std::size_t>(count) * sizeof(T));
   }
   template <class T>
   void download(T* to, const T* from, std::int64_t count) {
@@ -92,6 +126,7 @@ class Gpu {
  private:
   CUstream_st* stream_ = nullptr;
   int multiprocessors_ = 0;
+  std::size_t shared_bytes_of_block_ = 0;
   std::string name_;
   GpuBlock scratch_;
 };

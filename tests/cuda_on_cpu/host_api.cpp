@@ -1,4 +1,5 @@
 // The part of the CUDA runtime's host API that the program calls, on memory of the host. Everything queued is done at once.
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -7,6 +8,7 @@
 
 namespace {
 constexpr std::size_t kAlignment = 256;  // of cudaMalloc
+using Clock = std::chrono::steady_clock;
 constexpr std::size_t kMemory = std::size_t{1} << 33;
 }  // namespace
 
@@ -60,16 +62,26 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
   return cudaSuccess;
 }
 
+// An event is the time at which it was recorded.
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = nullptr;
+  *event = reinterpret_cast<cudaEvent_t>(new Clock::time_point);
   return cudaSuccess;
 }
 
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  *reinterpret_cast<Clock::time_point*>(event) = Clock::now();
   return cudaSuccess;
 }
 
-cudaError_t cudaEventDestroy(cudaEvent_t) {
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  *milliseconds = std::chrono::duration<float, std::milli>(*reinterpret_cast<Clock::time_point*>(end) -
+                                                           *reinterpret_cast<Clock::time_point*>(begin))
+                      .count();
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete reinterpret_cast<Clock::time_point*>(event);
   return cudaSuccess;
 }
 
@@ -110,6 +122,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   properties->major = 9;
   properties->multiProcessorCount = 4;
   properties->totalGlobalMem = kMemory;
+  properties->sharedMemPerBlockOptin = cuda_on_cpu::shared_limit();
   return cudaSuccess;
 }
 

@@ -68,6 +68,7 @@ Gpu::Gpu(int ordinal) {
                    std::to_string(properties.minor) + "; 8.0 (A100) is the least");
   }
   multiprocessors_ = properties.multiProcessorCount;
+  shared_bytes_of_block_ = properties.sharedMemPerBlockOptin;
   name_ = "cuda, " + std::string(properties.name) + " with " + gigabytes(properties.totalGlobalMem);
   cuda::check(cudaStreamCreate(&stream_), "cudaStreamCreate");
 }
@@ -86,6 +87,10 @@ void Gpu::upload_bytes(void* to, const void* from, std::size_t bytes) {
   if (bytes > 0) cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "copying to the GPU");
 }
 
+void Gpu::copy_bytes(void* to, const void* from, std::size_t bytes) {
+  if (bytes > 0) cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "copying on the GPU");
+}
+
 void Gpu::download_bytes(void* to, const void* from, std::size_t bytes) {
   if (bytes > 0) cuda::check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "copying from the GPU");
   wait();
@@ -93,6 +98,36 @@ void Gpu::download_bytes(void* to, const void* from, std::size_t bytes) {
 
 void Gpu::wait() {
   cuda::check(cudaStreamSynchronize(stream_), "the GPU");
+}
+
+GpuMarks::~GpuMarks() {
+  for (const Mark& mark : marks_) cudaEventDestroy(mark.event);
+  for (CUevent_st* event : unused_) cudaEventDestroy(event);
+}
+
+void GpuMarks::mark(int part) {
+  CUevent_st* event = nullptr;
+  if (unused_.empty()) {
+    cuda::check(cudaEventCreateWithFlags(&event, cudaEventDefault), "cudaEventCreate");
+  } else {
+    event = unused_.back();
+    unused_.pop_back();
+  }
+  marks_.push_back({part, event});
+  cuda::check(cudaEventRecord(event, gpu_.stream()), "cudaEventRecord");
+}
+
+void GpuMarks::collect(std::span<double> seconds) {
+  if (marks_.empty()) return;
+  mark(marks_.back().part);
+  gpu_.wait();
+  for (std::size_t k = 0; k + 1 < marks_.size(); ++k) {
+    float milliseconds = 0;
+    cuda::check(cudaEventElapsedTime(&milliseconds, marks_[k].event, marks_[k + 1].event), "cudaEventElapsedTime");
+    seconds[static_cast<std::size_t>(marks_[k].part)] += 1e-3 * static_cast<double>(milliseconds);
+    unused_.push_back(marks_[k].event);
+  }
+  marks_.erase(marks_.begin(), marks_.end() - 1);
 }
 
 GpuUpload::GpuUpload(Gpu& gpu) : gpu_(gpu) {
