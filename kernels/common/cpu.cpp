@@ -1,10 +1,10 @@
 #include "kernels/common/cpu.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <new>
-
-#include <sys/mman.h>
 
 namespace moleblend {
 namespace {

@@ -17,22 +17,32 @@ struct LeftOperand {
   std::int64_t row, column;
 };
 
-/// A tile of R rows and V vectors of columns, held in registers over the whole sum.
+/// A tile of R rows and V vectors of columns, held in registers over the whole sum. Not inlined: in larger functions the compiler has not
+/// enough registers left for it, and keeps sums in memory.
 template <int R, int V, class T>
-inline void product_tile(std::int64_t k, const LeftOperand<T>& a, const T* b, std::int64_t ldb, T* c, std::int64_t ldc,
-                         bool add) {
-  Vector<T> sum[R][V];
-  for (int i = 0; i < R; ++i)
-    for (int v = 0; v < V; ++v) sum[i][v] = add ? load(c + i * ldc + v * kLanes<T>) : Vector<T>{};
+[[gnu::noinline]] void product_tile(std::int64_t k, const LeftOperand<T>& a, const T* b, std::int64_t ldb, T* c,
+                                    std::int64_t ldc, bool add) {
+  Vector<T> sum[R][V] = {};
   const T* left = a.data;
-  for (std::int64_t p = 0; p < k; ++p, left += a.column, b += ldb) {
+  const std::int64_t row = a.row, column = a.column;
+  for (std::int64_t p = 0; p < k; ++p, left += column, b += ldb) {
     Vector<T> right[V];
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) right[v] = load(b + v * kLanes<T>);
-    for (int i = 0; i < R; ++i)
-      for (int v = 0; v < V; ++v) sum[i][v] += left[i * a.row] * right[v];
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[i][v] += left[i * row] * right[v];
+    }
   }
-  for (int i = 0; i < R; ++i)
-    for (int v = 0; v < V; ++v) store(c + i * ldc + v * kLanes<T>, sum[i][v]);
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      T* out = c + i * ldc + v * kLanes<T>;
+      store(out, add ? load(out) + sum[i][v] : sum[i][v]);
+    }
+  }
 }
 
 /// All rows of V vectors of columns.

@@ -1,96 +1,147 @@
-#include <oneapi/dnnl/dnnl.h>
-
 #include <algorithm>
-#include <atomic>
-#include <stdexcept>
-#include <string>
 
 #include "kernels/linear/linear.h"
+#include "kernels/linear/panels_cpu.h"
 
 namespace moleblend {
 namespace {
 
-/// One thread's product. fp32 by oneDNN's sgemm and not by a matmul primitive: as fast on these shapes (within 5 %), while a primitive
-/// costs 0.3 ms to create for every new number of tokens, which nearly every batch has. Returns oneDNN's status.
-dnnl_status_t one_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
-                          const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c,
-                          std::int64_t ldc) {
-  return dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1.0f, a, lda, b, ldb, beta, c, ldc);
-}
-dnnl_status_t one_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
-                          const double* a, std::int64_t lda, const double* b, std::int64_t ldb, double beta, double* c,
-                          std::int64_t ldc) {
-  tile_product(transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc);
-  return dnnl_success;
-}
+using namespace panels;
 
-/// C [m, n] = op(A) [m, k] · op(B) [k, n] + beta · C on all threads, dense: each thread does whole rows of C, or whole
-/// columns where there are more of those.
+/// sum[i] += Σ_p x[p, i], x [depth, count] at `ld`. Partial sums over 64 rows keep the rounding error of long float sums small.
 template <class T>
-void product(Cpu& cpu, bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, const T* a,
-             const T* b, T beta, T* c) {
-  const std::int64_t lda = transpose_a ? m : k, ldb = transpose_b ? k : n;
-  // Cuts on multiples of the register tiles' heights and widths.
-  constexpr std::int64_t kCut = 48;
-  std::atomic<int> status = dnnl_success;
-  cpu.parallel([&](int thread) {
-    const auto [begin, end] = even_part(std::max(m, n), cpu.threads(), thread, kCut);
-    if (begin == end) return;
-    const dnnl_status_t own =
-        m >= n ? one_product(transpose_a, transpose_b, end - begin, n, k, a + begin * (transpose_a ? 1 : lda), lda, b,
-                             ldb, beta, c + begin * n, n)
-               : one_product(transpose_a, transpose_b, m, end - begin, k, a, lda, b + begin * (transpose_b ? ldb : 1),
-                             ldb, beta, c + begin, n);
-    if (own != dnnl_success) status = own;
-  });
-  if (status != dnnl_success) {
-    throw std::runtime_error("matrix product " + std::to_string(m) + " x " + std::to_string(n) + " x " +
-                             std::to_string(k) + ": oneDNN reports status " + std::to_string(status) +
-                             " (1 is out of memory)");
+void add_column_sums(std::int64_t depth, std::int64_t count, const T* x, std::int64_t ld, T* sum) {
+  constexpr std::int64_t kRowBlock = 64;
+  T partial[kRows];
+  for (std::int64_t first = 0; first < depth; first += kRowBlock) {
+    std::fill_n(partial, count, T(0));
+    for (std::int64_t p = first; p < std::min(depth, first + kRowBlock); ++p) {
+      for (std::int64_t i = 0; i < count; ++i) partial[i] += x[p * ld + i];
+    }
+    for (std::int64_t i = 0; i < count; ++i) sum[i] += partial[i];
   }
 }
 
-/// sum[j] += Σ_rows x[row, j]. Columns are shared out, rows go in order: the same bits for every number of threads.
-/// Partial sums over 64 rows keep the rounding error of long float sums small.
+/// C [m, n] = op(A) [m, k] · op(B) [k, n] + start, dense, on all threads: op transposes where the flag is set.
 template <class T>
-void add_column_sums(Cpu& cpu, std::int64_t rows, std::int64_t columns, const T* x, T* sum) {
-  constexpr std::int64_t kColumnBlock = 128, kRowBlock = 64;
-  cpu.parallel([&](int thread) {
-    const auto [begin, end] = even_part(columns, cpu.threads(), thread, 64 / static_cast<std::int64_t>(sizeof(T)));
-    for (std::int64_t j0 = begin; j0 < end; j0 += kColumnBlock) {
-      const std::int64_t width = std::min(kColumnBlock, end - j0);
-      for (std::int64_t r0 = 0; r0 < rows; r0 += kRowBlock) {
-        T partial[kColumnBlock] = {};
-        for (std::int64_t r = r0; r < std::min(rows, r0 + kRowBlock); ++r) {
-          const T* row = x + r * columns + j0;
-          for (std::int64_t j = 0; j < width; ++j) partial[j] += row[j];
-        }
-        for (std::int64_t j = 0; j < width; ++j) sum[j0 + j] += partial[j];
+struct Product {
+  bool transpose_a, transpose_b;
+  std::int64_t m, n, k;
+  const T *a, *b;
+  Start<T> start;
+  T* c;
+  T* row_sums;  // [m] += Σ_p op(A)[i, p], with transpose_a only; or null
+};
+
+/// A thread's share of C.
+struct Share {
+  Range rows, columns;
+};
+
+/// Whole rows of register tiles, or whole columns of them where that is clearly more even: rows are better, because then no two
+/// threads pack the same part of A.
+template <class T>
+Share share(const Product<T>& p, int threads, int thread) {
+  const auto tiles = [](std::int64_t count, std::int64_t size) { return (count + size - 1) / size; };
+  const std::int64_t rows = tiles(p.m, kernel<T>().rows), columns = tiles(p.n, kernel<T>().columns);
+  const std::int64_t by_rows = tiles(rows, threads) * columns, by_columns = rows * tiles(columns, threads);
+  if (10 * by_rows <= 11 * by_columns) return {even_part(p.m, threads, thread, kernel<T>().rows), {0, p.n}};
+  return {{0, p.m}, even_part(p.n, threads, thread, kernel<T>().columns)};
+}
+
+/// The panels of B are packed by all threads for all, as many depths at a time as fit into kShared; then each thread multiplies its own
+/// rows of A with them.
+template <class T>
+void product(Cpu& cpu, const Product<T>& p) {
+  constexpr std::int64_t kShared = std::int64_t{1} << 20;  // elements: they stay in the third-level cache
+  const View<T> rows_of_a = p.transpose_a ? View<T>{p.a, 1, p.m} : View<T>{p.a, p.k, 1};
+  const View<T> columns_of_b = p.transpose_b ? View<T>{p.b, p.k, 1} : View<T>{p.b, 1, p.n};
+  const std::int64_t tile_columns = kernel<T>().columns;
+  if (p.m == 0 || p.n == 0 || p.k == 0)
+    return;  // without depth only weights are asked for, and to them nothing is added
+  const std::int64_t step = depth_block(p.k), block = round_up(p.n, tile_columns) * step;
+  const std::int64_t together = std::clamp<std::int64_t>(kShared / block, 1, (p.k + step - 1) / step) * step;
+  T* const packed_b = cpu.shared<T>(static_cast<std::size_t>(together / step * block));
+  for (std::int64_t first = 0; first < p.k; first += together) {
+    const std::int64_t last = std::min(first + together, p.k);
+    // Calls f(k, depth, packed) for each depth block of [first, last).
+    const auto for_each_depth = [&](auto&& f) {
+      for (std::int64_t k = first; k < last; k += step)
+        f(k, std::min(step, p.k - k), packed_b + (k - first) / step * block);
+    };
+    cpu.parallel([&](int thread) {
+      const auto [begin, end] = even_part(p.n, cpu.threads(), thread, tile_columns);
+      for_each_depth([&, begin = begin, end = end](std::int64_t k, std::int64_t depth, T* packed) {
+        pack(columns_of_b.from(begin, k), end - begin, depth, tile_columns, packed + begin * depth);
+      });
+    });
+    cpu.parallel([&](int thread) {
+      const auto [rows, columns] = share(p, cpu.threads(), thread);
+      if (rows.begin == rows.end || columns.begin == columns.end) return;
+      const std::int64_t j = columns.begin, count = columns.end - j,
+                         most = row_block(rows.end - rows.begin, kernel<T>().rows);
+      T* const scratch = cpu.scratch<T>(thread, static_cast<std::size_t>(scratch_size<T>(most, step)));
+      for (std::int64_t i = rows.begin; i < rows.end; i += most) {
+        const std::int64_t height = std::min(most, rows.end - i);
+        for_each_depth([&](std::int64_t k, std::int64_t depth, const T* packed) {
+          if (p.row_sums && j == 0) add_column_sums(depth, height, p.a + k * p.m + i, p.m, p.row_sums + i);
+          const Start<T> start = k == 0 ? p.start.columns_from(j) : Start<T>{T(1), nullptr};
+          multiply_block<T>(height, count, depth, rows_of_a.from(i, k), packed + j * depth, start, p.c + i * p.n + j,
+                            p.n, scratch);
+        });
       }
-    }
-  });
+    });
+  }
 }
 
 }  // namespace
 
 template <class T>
 void linear_forward(Cpu& cpu, const LinearForward<T>& a) {
-  if (a.rows == 0 || a.out == 0) return;
-  if (a.bias) {
-    cpu.parallel([&](int thread) {
-      const auto [begin, end] = even_part(a.rows, cpu.threads(), thread);
-      for (std::int64_t r = begin; r < end; ++r) std::copy_n(a.bias, a.out, a.y + r * a.out);
-    });
-  }
-  product(cpu, false, true, a.rows, a.out, a.in, a.x, a.weight, a.bias ? T(1) : T(0), a.y);
+  product<T>(cpu, {.transpose_a = false,
+                   .transpose_b = true,
+                   .m = a.rows,
+                   .n = a.out,
+                   .k = a.in,
+                   .a = a.x,
+                   .b = a.weight,
+                   .start = {T(0), a.bias},
+                   .c = a.y,
+                   .row_sums = nullptr});
 }
 
 template <class T>
 void linear_backward(Cpu& cpu, const LinearBackward<T>& a) {
-  if (a.rows == 0) return;
-  if (a.dx) product(cpu, false, false, a.rows, a.in, a.out, a.dy, a.weight, a.add_to_dx ? T(1) : T(0), a.dx);
-  if (a.dweight) product(cpu, true, false, a.out, a.in, a.rows, a.dy, a.x, T(1), a.dweight);
-  if (a.dbias) add_column_sums(cpu, a.rows, a.out, a.dy, a.dbias);
+  if (a.dx) {
+    product<T>(cpu, {.transpose_a = false,
+                     .transpose_b = false,
+                     .m = a.rows,
+                     .n = a.in,
+                     .k = a.out,
+                     .a = a.dy,
+                     .b = a.weight,
+                     .start = {a.add_to_dx ? T(1) : T(0), nullptr},
+                     .c = a.dx,
+                     .row_sums = nullptr});
+  }
+  if (a.dweight) {
+    product<T>(cpu, {.transpose_a = true,
+                     .transpose_b = false,
+                     .m = a.out,
+                     .n = a.in,
+                     .k = a.rows,
+                     .a = a.dy,
+                     .b = a.x,
+                     .start = {T(1), nullptr},
+                     .c = a.dweight,
+                     .row_sums = a.dbias});
+  } else if (a.dbias) {
+    cpu.parallel([&](int thread) {
+      const auto [begin, end] = even_part(a.out, cpu.threads(), thread, kRows);
+      for (std::int64_t j = begin; j < end; j += kRows)
+        add_column_sums(a.rows, std::min(kRows, end - j), a.dy + j, a.out, a.dbias + j);
+    });
+  }
 }
 
 template void linear_forward(Cpu&, const LinearForward<float>&);

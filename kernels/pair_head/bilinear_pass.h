@@ -22,13 +22,17 @@ namespace moleblend::pair_head {
 inline constexpr std::int64_t kTileRows = 32;
 inline constexpr std::int64_t kMapSize = kPairWidth * kPairWidth;
 
-/// Outputs of a block, and how many rows i go into one product: about 48 rows of (i, output), enough to keep it busy.
+/// Outputs of a block, and how many rows i go into one product: some 32 rows of (i, output), enough to keep it busy.
 struct BlockShape {
   std::int64_t blocks, outputs, group;
+  std::int64_t stride;  // from one i to the next in U and dU
   BlockShape(std::int64_t all_outputs, std::int64_t of_blocks)
       : blocks(of_blocks),
         outputs(all_outputs / of_blocks),
-        group(std::clamp<std::int64_t>(48 / outputs, 1, kTileRows)) {}
+        group(std::clamp<std::int64_t>(32 / outputs, 1, kTileRows)),
+        // Where nothing asks for rows end to end, a cache line between them keeps a column of U from falling into few sets of the
+        // first-level cache (24 outputs: four).
+        stride(outputs * kPairWidth + (group == 1 ? 16 : 0)) {}
 };
 
 /// Memory of the whole operation that lies in Cpu::shared().
@@ -97,8 +101,7 @@ class Pass {
     std::int64_t longest = 0;
     for (std::int64_t b = 0; b < packed.molecules; ++b) longest = std::max(longest, simd::padded(packed.atoms_of(b)));
     // Up to 32 molecules of one atom share a tile, each padded to 8 columns.
-    const std::int64_t columns = std::max<std::int64_t>(longest, 8 * kTileRows),
-                       maps = kTileRows * shape.outputs * kPairWidth;
+    const std::int64_t columns = std::max<std::int64_t>(longest, 8 * kTileRows), maps = kTileRows * shape.stride;
     column_ = cpu.scratch<T>(thread, static_cast<std::size_t>(kPairWidth * columns + 2 * maps +
                                                               shape.group * shape.outputs * longest + longest));
     u_ = column_ + kPairWidth * columns;
@@ -158,7 +161,7 @@ class Pass {
   }
 
   void work_on(const Tile& tile, std::int64_t block) {
-    const std::int64_t rows = tile.row_end - tile.row_begin, k_count = shape_.outputs, ld = k_count * kPairWidth;
+    const std::int64_t rows = tile.row_end - tile.row_begin, k_count = shape_.outputs, ld = shape_.stride;
     const simd::LeftOperand<T> r{row_features(tile.row_begin), head_.stride, 1};
     const T* weight = head_.weight + block * k_count * kMapSize;
     for (std::int64_t k = 0; k < k_count; ++k)
@@ -168,8 +171,9 @@ class Pass {
         work_on(tile, block, s, row, std::min(row + shape_.group, s.row_end));
     });
     if (!gradient_) return;
-    simd::small_product(rows, kPairWidth, ld, {du_, ld, 1}, transposed_ + block * k_count * kMapSize, kPairWidth,
-                        head_.dfeatures + tile.row_begin * head_.stride + head_.row_column, head_.stride, true);
+    simd::small_product(rows, kPairWidth, k_count * kPairWidth, {du_, ld, 1}, transposed_ + block * k_count * kMapSize,
+                        kPairWidth, head_.dfeatures + tile.row_begin * head_.stride + head_.row_column, head_.stride,
+                        true);
     T* dweight = dweight_ + block * k_count * kMapSize;
     const bool add = !overwrites_ || touched_[block];
     for (std::int64_t k = 0; k < k_count; ++k)
@@ -181,7 +185,7 @@ class Pass {
   /// Rows [begin, end) of a segment, at most a group.
   void work_on(const Tile& tile, std::int64_t block, const Segment& s, std::int64_t begin, std::int64_t end) {
     const std::int64_t k_count = shape_.outputs, all_rows = (end - begin) * k_count;
-    const std::int64_t offset = (begin - tile.row_begin) * k_count * kPairWidth;  // in u and du
+    const std::int64_t offset = (begin - tile.row_begin) * shape_.stride;  // in u and du
     const bool* wanted = wanted_ + (begin - tile.row_begin);
     if (!logits_ && std::none_of(wanted, wanted + (end - begin), [](bool w) { return w; })) {
       if (gradient_) std::fill_n(du_ + offset, all_rows * kPairWidth, T(0));
@@ -200,10 +204,11 @@ class Pass {
         std::fill_n(outputs, k_count * s.stride, T(0));
     }
     if (!gradient_) return;
-    for (std::int64_t i = 0; i < all_rows; ++i) {
-      T sum = 0;
-      for (std::int64_t j = 0; j < s.n; ++j) sum += outputs_[i * s.stride + j];
-      dbias_[block * k_count + i % k_count] += static_cast<double>(sum);
+    for (std::int64_t k = 0; k < k_count; ++k) {
+      simd::Vector<T> sum{};  // the padding's gradients are zero
+      for (std::int64_t i = k; i < all_rows; i += k_count)
+        for (std::int64_t j = 0; j < s.stride; j += simd::kLanes<T>) sum += simd::load(outputs_ + i * s.stride + j);
+      dbias_[block * k_count + k] += static_cast<double>(simd::sum_over_lanes<T>(sum)[0]);
     }
     simd::small_product(all_rows, kPairWidth, s.n, {outputs_, s.stride, 1}, column_features(s.atom), head_.stride,
                         du_ + offset, kPairWidth);

@@ -13,45 +13,52 @@ using namespace simd;
 /// Cross-entropy over `classes` of a row of pairs, all lanes at once: logits [classes, stride], `target` [stride] the class, or −1 for
 /// pairs that do not count. With `gradient`, logits ← scale · (softmax − [class = target]), zero where nothing counts.
 ///
-/// Σ log s_j of the softmax sums is taken as the logarithm of their product: each lies between 1 and 24, so a double holds the product of
-/// many, and one logarithm serves a row.
+/// Σ log s_j of the softmax sums is taken as the logarithm of their product: each lies between 1 and 24, so a float holds the product of
+/// several, a double that of many, and one logarithm serves a row.
 template <class T>
 void cross_entropy_row(std::int64_t classes, std::int64_t stride, const T* target, T scale, bool gradient, T* logits,
                        PairLossResult& result) {
   constexpr int w = kLanes<T>;
+  constexpr std::int64_t kTogether = 8;  // vectors whose lanes are gathered before they are looked at one by one
   double product = 1, loss = 0;
-  for (std::int64_t j = 0; j < stride; j += w) {
-    const Vector<T> wanted = load(target + j);
-    const Mask<T> counts = wanted >= T(0);
-    T* column = logits + j;
-    Vector<T> largest = load(column), best{}, of_target = largest;
-    for (std::int64_t k = 1; k < classes; ++k) {
-      const Vector<T> x = load(column + k * stride), index = all(static_cast<T>(k));
-      const Mask<T> more = x > largest;  // strictly: of equal logits the first class is the prediction
-      largest = more ? x : largest;
-      best = more ? index : best;
-      of_target = wanted == index ? x : of_target;
-    }
-    Vector<T> sum{};
-    for (std::int64_t k = 0; k < classes; ++k) {
-      const Vector<T> e = exp_nonpositive<T>(load(column + k * stride) - largest);
-      sum += e;
-      if (gradient) store(column + k * stride, e);
-    }
-    if (gradient) {
-      const Vector<T> factor = scale / sum;
-      for (std::int64_t k = 0; k < classes; ++k) {
-        const Vector<T> one = wanted == static_cast<T>(k) ? all(scale) : Vector<T>{};
-        store(column + k * stride, counts ? load(column + k * stride) * factor - one : Vector<T>{});
+  for (std::int64_t first = 0; first < stride; first += kTogether * w) {
+    Vector<T> below = {}, products = all(T(1));  // of the lanes that count: Σ (largest − target's logit), Π s
+    Mask<T> count = {}, correct = {};            // minus how many
+    for (std::int64_t j = first; j < std::min(stride, first + kTogether * w); j += w) {
+      const Vector<T> wanted = load(target + j);
+      const Mask<T> counts = wanted >= T(0);
+      T* column = logits + j;
+      Vector<T> largest = load(column), best{}, of_target = largest;
+      for (std::int64_t k = 1; k < classes; ++k) {
+        const Vector<T> x = load(column + k * stride), index = all(static_cast<T>(k));
+        const Mask<T> more = x > largest;  // strictly: of equal logits the first class is the prediction
+        largest = more ? x : largest;
+        best = more ? index : best;
+        of_target = wanted == index ? x : of_target;
       }
+      Vector<T> sum{};
+      for (std::int64_t k = 0; k < classes; ++k) {
+        const Vector<T> e = exp_nonpositive<T>(load(column + k * stride) - largest);
+        sum += e;
+        if (gradient) store(column + k * stride, e);
+      }
+      if (gradient) {
+        const Vector<T> factor = scale / sum;
+        for (std::int64_t k = 0; k < classes; ++k) {
+          const Vector<T> one = wanted == static_cast<T>(k) ? all(scale) : Vector<T>{};
+          store(column + k * stride, counts ? load(column + k * stride) * factor - one : Vector<T>{});
+        }
+      }
+      below += counts ? largest - of_target : Vector<T>{};
+      products *= counts ? sum : all(T(1));
+      count += counts;
+      correct += counts & (best == wanted);
     }
-    const Vector<T> below = largest - of_target;
     for (int lane = 0; lane < w; ++lane) {
-      if (!counts[lane]) continue;
-      ++result.count;
-      result.correct += best[lane] == wanted[lane];
       loss += static_cast<double>(below[lane]);
-      product *= static_cast<double>(sum[lane]);
+      product *= static_cast<double>(products[lane]);
+      result.count -= count[lane];
+      result.correct -= correct[lane];
     }
     if (!(product < 1e200)) {
       loss += std::log(product);

@@ -1,5 +1,6 @@
 // The 3D head's map 1024 → hidden → outputs, multiplied out and back.
 
+#include "kernels/common/vector_math.h"
 #include "kernels/pair_head/pair_head.h"
 
 namespace moleblend {
@@ -35,12 +36,10 @@ void multiply_out_backward(Cpu& cpu, const FactorisedMap<T>& map, const Wide<T>*
       for (std::int64_t o = 0; o < map.outputs; ++o) {
         const T* from = dweight + o * map.inputs;
         const T factor = map.outer[o * map.hidden + h];
-        T sum = dbias[o] * map.inner_bias[h];
-        for (std::int64_t k = 0; k < map.inputs; ++k) {
-          sum += from[k] * inner[k];
-          dinner[k] += factor * from[k];
-        }
-        gradients.outer[o * map.hidden + h] += sum;
+        for (std::int64_t k = 0; k < map.inputs; ++k) dinner[k] += factor * from[k];
+        gradients.outer[o * map.hidden + h] +=
+            dbias[o] * map.inner_bias[h] +
+            vector_sum<T>(map.inputs, [&](std::int64_t k) { return from[k] * inner[k]; });
         gradients.inner_bias[h] += factor * dbias[o];
       }
     }

@@ -1,37 +1,85 @@
+#include <cstring>
+
 #include "kernels/random/philox_blocks.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include "kernels/common/simd.h"
+
 namespace moleblend {
+namespace {
+
+using Lanes = simd::VectorOf<float>::bits;  // a counter word of eight blocks
+constexpr int kLanes = 8;
+
+/// High and low halves of a · m. Vector types have no product of 32 bits by 32 to 64, hence the one intrinsic.
+inline void multiply(Lanes a, std::uint32_t m, Lanes& high, Lanes& low) {
+#if defined(__AVX2__)
+  const Lanes factor = Lanes{} + m, upper = __builtin_shufflevector(a, a, 1, 1, 3, 3, 5, 5, 7, 7);
+  const auto even = (Lanes)_mm256_mul_epu32((__m256i)a, (__m256i)factor);
+  const auto odd = (Lanes)_mm256_mul_epu32((__m256i)upper, (__m256i)factor);
+  high = __builtin_shufflevector(even, odd, 1, 9, 3, 11, 5, 13, 7, 15);
+  low = __builtin_shufflevector(even, odd, 0, 8, 2, 10, 4, 12, 6, 14);
+#else
+  for (int l = 0; l < kLanes; ++l) {
+    const std::uint64_t product = std::uint64_t{a[l]} * m;
+    high[l] = static_cast<std::uint32_t>(product >> 32);
+    low[l] = static_cast<std::uint32_t>(product);
+  }
+#endif
+}
+
+/// words [4 · kLanes]: the words of eight blocks, block after block.
+inline void store_blocks(Lanes c0, Lanes c1, Lanes c2, Lanes c3, std::uint32_t* words) {
+  // Pairs of words, then whole blocks: 0 and 4, 1 and 5, 2 and 6, 3 and 7.
+  const auto low01 = __builtin_shufflevector(c0, c1, 0, 8, 1, 9, 4, 12, 5, 13);
+  const auto high01 = __builtin_shufflevector(c0, c1, 2, 10, 3, 11, 6, 14, 7, 15);
+  const auto low23 = __builtin_shufflevector(c2, c3, 0, 8, 1, 9, 4, 12, 5, 13);
+  const auto high23 = __builtin_shufflevector(c2, c3, 2, 10, 3, 11, 6, 14, 7, 15);
+  const auto block04 = __builtin_shufflevector(low01, low23, 0, 1, 8, 9, 4, 5, 12, 13);
+  const auto block15 = __builtin_shufflevector(low01, low23, 2, 3, 10, 11, 6, 7, 14, 15);
+  const auto block26 = __builtin_shufflevector(high01, high23, 0, 1, 8, 9, 4, 5, 12, 13);
+  const auto block37 = __builtin_shufflevector(high01, high23, 2, 3, 10, 11, 6, 7, 14, 15);
+  const Lanes in_order[4] = {__builtin_shufflevector(block04, block15, 0, 1, 2, 3, 8, 9, 10, 11),
+                             __builtin_shufflevector(block26, block37, 0, 1, 2, 3, 8, 9, 10, 11),
+                             __builtin_shufflevector(block04, block15, 4, 5, 6, 7, 12, 13, 14, 15),
+                             __builtin_shufflevector(block26, block37, 4, 5, 6, 7, 12, 13, 14, 15)};
+  std::memcpy(words, in_order, sizeof in_order);
+}
+
+}  // namespace
 
 void philox_run(std::uint64_t key, std::uint32_t first_block, Draw purpose, std::uint32_t layer, std::uint32_t* words) {
-  // One array for each of the four counter words, so that the loop over blocks becomes a vector loop.
-  std::uint32_t c0[kPhiloxRun], c1[kPhiloxRun], c2[kPhiloxRun], c3[kPhiloxRun];
-  for (int b = 0; b < kPhiloxRun; ++b) {
-    c0[b] = first_block + static_cast<std::uint32_t>(b);
-    c1[b] = static_cast<std::uint32_t>(purpose);
-    c2[b] = layer;
-    c3[b] = 0;
-  }
-  std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
-  for (int round = 0; round < 10; ++round) {
-    for (int b = 0; b < kPhiloxRun; ++b) {
-      // High and low halves apart: the compiler takes each for a vector multiplication of 32-bit lanes, which is twice
-      // as fast as 64-bit products that it must assume to be full ones.
-      const std::uint32_t m0 = 0xD2511F53u, m1 = 0xCD9E8D57u, a0 = c0[b], a2 = c2[b];
-      const auto high0 = static_cast<std::uint32_t>((std::uint64_t{a0} * m0) >> 32);
-      const auto high1 = static_cast<std::uint32_t>((std::uint64_t{a2} * m1) >> 32);
-      c0[b] = high1 ^ c1[b] ^ k0;
-      c2[b] = high0 ^ c3[b] ^ k1;
-      c1[b] = a2 * m1;
-      c3[b] = a0 * m0;
+  constexpr int kGroups = 2;  // at a time, so that one's multiplications hide the other's latency
+  static_assert(kPhiloxRun % (kGroups * kLanes) == 0);
+  constexpr Lanes kIndex = {0, 1, 2, 3, 4, 5, 6, 7};
+  for (int first = 0; first < kPhiloxRun; first += kGroups * kLanes) {
+    Lanes c0[kGroups], c1[kGroups], c2[kGroups], c3[kGroups];
+    for (int g = 0; g < kGroups; ++g) {
+      c0[g] = kIndex + (first_block + static_cast<std::uint32_t>(first + g * kLanes));
+      c1[g] = Lanes{} + static_cast<std::uint32_t>(purpose);
+      c2[g] = Lanes{} + layer;
+      c3[g] = Lanes{};
     }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  for (int b = 0; b < kPhiloxRun; ++b) {
-    words[4 * b] = c0[b];
-    words[4 * b + 1] = c1[b];
-    words[4 * b + 2] = c2[b];
-    words[4 * b + 3] = c3[b];
+    std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
+#pragma GCC unroll 10
+    for (int round = 0; round < 10; ++round) {
+#pragma GCC unroll 2
+      for (int g = 0; g < kGroups; ++g) {
+        Lanes high0, low0, high1, low1;
+        multiply(c0[g], 0xD2511F53u, high0, low0);
+        multiply(c2[g], 0xCD9E8D57u, high1, low1);
+        c0[g] = high1 ^ c1[g] ^ k0;
+        c2[g] = high0 ^ c3[g] ^ k1;
+        c1[g] = low1;
+        c3[g] = low0;
+      }
+      k0 += 0x9E3779B9u;
+      k1 += 0xBB67AE85u;
+    }
+    for (int g = 0; g < kGroups; ++g) store_blocks(c0[g], c1[g], c2[g], c3[g], words + 4 * (first + g * kLanes));
   }
 }
 

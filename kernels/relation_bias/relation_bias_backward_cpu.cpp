@@ -44,6 +44,30 @@ void add(std::int64_t count, const T* __restrict x, T* __restrict sum) {
   for (std::int64_t k = 0; k < count; ++k) sum[k] += x[k];
 }
 
+// Loops with several outputs are functions of their own, for their parameters' __restrict: without it they are not vectorised.
+
+/// hidden *= dactivation, sum += hidden.
+template <class T>
+void multiply_and_add(std::int64_t count, const T* __restrict dactivation, T* __restrict hidden, T* __restrict sum) {
+  for (std::int64_t k = 0; k < count; ++k) {
+    hidden[k] *= dactivation[k];
+    sum[k] += hidden[k];
+  }
+}
+
+/// With z = (u − μ)/σ and c = dg g z/σ: dg ← c, dμ += c, dσ += dg g (z² − 1)/σ.
+template <class T>
+void gaussian_gradients(std::int64_t kernels, T u, const T* __restrict mean, const T* __restrict inverse_sigma,
+                        const T* __restrict g, T* __restrict dg, T* __restrict dmean, T* __restrict dsigma) {
+  for (std::int64_t k = 0; k < kernels; ++k) {
+    const T z = (u - mean[k]) * inverse_sigma[k];
+    const T w = dg[k] * g[k] * inverse_sigma[k];
+    dg[k] = w * z;
+    dmean[k] += w * z;
+    dsigma[k] += w * (z * z - T(1));
+  }
+}
+
 /// One thread's backward pass, row after row as in forward; Gaussians and MLP are computed again, a tile of pairs at a time.
 template <class T>
 class BackwardRows {
@@ -119,13 +143,7 @@ class BackwardRows {
                     kernels);
     for (std::int64_t p = 0; p < size_; ++p) {
       add(heads, dout_ + p * heads, sum_.b2);
-      T* __restrict hidden = hidden_ + p * kernels;
-      const T* __restrict dactivation = dg_ + p * kernels;
-      T* __restrict db1 = sum_.b1;
-      for (std::int64_t k = 0; k < kernels; ++k) {
-        hidden[k] *= dactivation[k];
-        db1[k] += hidden[k];
-      }
+      multiply_and_add(kernels, dg_ + p * kernels, hidden_ + p * kernels, sum_.b1);
     }
     tile_product<T>(true, false, kernels, kernels, size_, hidden_, kernels, g_, kernels, T(1), sum_.w1, kernels);
     tile_product<T>(false, false, size_, kernels, kernels, hidden_, kernels, in_.tables.distance_w1, kernels, T(0), dg_,
@@ -157,21 +175,9 @@ class BackwardRows {
     }
   }
 
-  /// From dg [K] of a pair (used up) to means, widths and the element tables. With z = (u − μ)/σ and c = dg g z/σ:
-  /// dμ = c, dσ = dg g (z² − 1)/σ, du = −Σ c.
-  void gaussians_backward(std::int64_t i, std::int64_t j, const Argument<T>& at, const T* __restrict g,
-                          T* __restrict dg) const {
-    const T* __restrict mean = in_.tables.gaussian_mean;
-    const T* __restrict inverse_sigma = e_.inverse_sigma;
-    T* __restrict dmean = sum_.mean;
-    T* __restrict dsigma = sum_.sigma;
-    for (std::int64_t k = 0; k < in_.kernels; ++k) {
-      const T z = (at.u - mean[k]) * inverse_sigma[k];
-      const T w = dg[k] * g[k] * inverse_sigma[k];
-      dg[k] = w * z;
-      dmean[k] += w * z;
-      dsigma[k] += w * (z * z - T(1));
-    }
+  /// From dg [K] of a pair (used up) to means, widths and the element tables; du = −Σ c (see gaussian_gradients).
+  void gaussians_backward(std::int64_t i, std::int64_t j, const Argument<T>& at, const T* g, T* dg) const {
+    gaussian_gradients(in_.kernels, at.u, in_.tables.gaussian_mean, e_.inverse_sigma, g, dg, sum_.mean, sum_.sigma);
     const T du = -vector_sum<T>(in_.kernels, [&](std::int64_t k) { return dg[k]; });
     const std::int64_t row = row_element(in_.atom_codes[i * kAtomFeatures]),
                        column = column_element(in_.atom_codes[j * kAtomFeatures]);

@@ -2,6 +2,7 @@
 
 #include "check.h"
 #include "kernels/linear/linear.h"
+#include "kernels/linear/panels_cpu.h"
 
 namespace moleblend::testing {
 namespace {
@@ -72,6 +73,38 @@ TEST(TileProduct, EqualsTheTripleLoopDouble) {
   check_tile_product<double>();
 }
 
+/// Panels of the widths of all kernels, also of those that this machine can't run.
+template <class T>
+void check_pack() {
+  for (const std::int64_t width : {6, 8, 12, 16, 32}) {
+    for (const std::int64_t count : {std::int64_t{1}, width, 2 * width + 3, 11 * width - 1}) {
+      for (const std::int64_t depth : {1, 7, 8, 21}) {
+        for (const bool along : {true, false}) {
+          // The matrix ends where its memory does, so that the address sanitizer sees what reads past it.
+          const std::int64_t gap = 2, stride = (along ? depth : count) + gap;
+          const auto x = as<T>(random_values(std::size_t((along ? count : depth) * stride - gap), 1));
+          const panels::View<T> view{x.data(), along ? stride : 1, along ? 1 : stride};
+          std::vector<T> packed(std::size_t(panels::packed_size(count, depth, width)), T(7));
+          panels::pack(view, count, depth, width, packed.data());
+          for (std::int64_t i = 0; i < panels::round_up(count, width); ++i) {
+            for (std::int64_t p = 0; p < depth; ++p) {
+              const T expected = i < count ? x[std::size_t(i * view.row + p * view.column)] : T(0);
+              ASSERT_EQ(packed[std::size_t((i / width * depth + p) * width + i % width)], expected)
+                  << count << " x " << depth << " in panels of " << width << ", row " << i << ", column " << p;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+TEST(Panels, HoldTheMatrixFloat) {
+  check_pack<float>();
+}
+TEST(Panels, HoldTheMatrixDouble) {
+  check_pack<double>();
+}
+
 template <class T>
 struct Map {
   std::int64_t rows, in, out;
@@ -96,8 +129,14 @@ template <class T>
 void check_linear() {
   for (const int threads : {1, 2, 3}) {
     Cpu cpu(threads);
-    for (const auto& [rows, in, out] :
-         {std::tuple{1, 1, 1}, {37, 20, 3}, {200, 64, 1}, {7, 130, 260}, {150, 96, 192}}) {
+    // The last two are deeper than a cache block, and wider than what is packed at a time.
+    for (const auto& [rows, in, out] : {std::tuple{1, 1, 1},
+                                        {37, 20, 3},
+                                        {200, 64, 1},
+                                        {7, 130, 260},
+                                        {150, 96, 192},
+                                        {530, 40, 70},
+                                        {9, 2100, 600}}) {
       const Map<T> map(rows, in, out);
       for (const bool with_bias : {true, false}) {
         std::vector<T> y(map.dy.size(), std::numeric_limits<T>::quiet_NaN());
@@ -123,6 +162,12 @@ void check_linear() {
         expect_close<T, double>(dbias, dbias_expected, product_tolerance<T>(rows), 1, "dbias");
       }
       linear_backward(cpu, map.backward(nullptr, false, nullptr, nullptr));
+      // The bias' gradient by itself.
+      auto dbias = as<T>(random_values(map.bias.size(), 10));
+      Vec expected(dbias.begin(), dbias.end());
+      for (std::size_t k = 0; k < map.dy.size(); ++k) expected[k % std::size_t(out)] += double(map.dy[k]);
+      linear_backward(cpu, map.backward(nullptr, false, nullptr, dbias.data()));
+      expect_close<T, double>(dbias, expected, product_tolerance<T>(rows), 1, "dbias");
     }
   }
 }
@@ -161,11 +206,11 @@ TEST(Linear, NoRowsChangeNothing) {
 
 template <class T>
 void check_reruns() {
-  // Same inputs elsewhere in memory, at another alignment: still the same bits.
-  for (const int threads : {1, 2, 3}) {
+  // Same inputs elsewhere in memory, at another alignment, shared out to more threads: still the same bits.
+  const Map<T> map(301, 192, 160);
+  std::vector<T> first;
+  for (const int threads : {1, 2, 3, 7}) {
     Cpu cpu(threads);
-    const Map<T> map(301, 192, 160);
-    std::vector<T> first;
     for (const std::size_t shift : {0, 1, 5}) {
       std::vector<T> x(shift, 0), dy(shift, 0), y(map.dy.size() + shift), dx(map.x.size() + shift),
           dweight(map.weight.size() + shift), dbias(map.bias.size());
