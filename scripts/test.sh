@@ -93,8 +93,8 @@ setup_arguments=()
 stage setup "$ROOT/scripts/setup.sh" "${setup_arguments[@]}" || exit 1
 if [[ $full == yes ]]; then
   suite asan "$label" || true
-  # Races can only be where threads are: operations, loader, training loop and the program as a whole.
-  suite tsan "${label:-gradient|io|engine|invariance|end_to_end}" || true
+  # Races can only be where threads are: operations, CUDA threads, loader, training loop and the program as a whole.
+  suite tsan "${label:-gradient|io|engine|invariance|end_to_end|cuda_on_cpu}" || true
 fi
 suite release "$label" || true
 

@@ -2,7 +2,7 @@
 // of size n² but the bias and its gradient is ever in memory.
 //   attention_tensor.cu  bf16 on tensor cores, head widths that are multiples of 8 up to 64 (and 4, 12)
 //   attention_simt.cu    float, and bf16 of any other head width
-// Molecules are taken from the largest to the smallest, in four classes by size.
+// Molecules are taken from the largest to the smallest, in five classes by size.
 
 #include "kernels/attention/attention_gpu.cuh"
 

@@ -13,13 +13,13 @@ struct SizeClass {
   std::int64_t first, count, tokens;
 };
 
-/// Calls f for the molecules with more than 128 tokens, up to 128, up to 64 and up to 32, in this order, where there are any: what takes
-/// longest starts first.
+/// Calls f for the molecules with more than 128 tokens, up to 128, up to 64, up to 32 and up to 16, in this order, where there are any:
+/// what takes longest starts first.
 template <class F>
 void for_each_class(const Packed& p, F&& f) {
-  const std::int64_t first[] = {0, p.beyond_128, p.beyond_64, p.beyond_32, p.molecules};
-  const std::int64_t tokens[] = {p.largest + 1, 128, 64, 32};
-  for (int k = 0; k < 4; ++k) {
+  const std::int64_t first[] = {0, p.beyond_128, p.beyond_64, p.beyond_32, p.beyond_16, p.molecules};
+  const std::int64_t tokens[] = {p.largest + 1, 128, 64, 32, 16};
+  for (int k = 0; k < 5; ++k) {
     if (first[k] < first[k + 1]) f(SizeClass{first[k], first[k + 1] - first[k], std::min(tokens[k], p.largest + 1)});
   }
 }

@@ -107,10 +107,14 @@ __device__ __forceinline__ void bring_tile(float* tile, const T* from, std::int6
 // Between products with rows and sums of rows a step's scores pass through a thread's own words of shared memory: the loops over rows stay
 // loops, which keeps the registers for a lane's rows and sums. `mine` is the first of them, kThreads words apart.
 
+/// Rows of a step that are in flight at a time. With any number of lanes their places take the last registers.
+template <int Lanes>
+constexpr int kRowsInFlight = Lanes > 0 ? 2 : 1;
+
 /// mine[r] = own · row r of the step, over all lanes of the item.
-template <int D>
+template <int Lanes, int D>
 __device__ __forceinline__ void step_products(float* mine, const float (&own)[D], const float* rows, int lanes) {
-#pragma unroll 2
+#pragma unroll kRowsInFlight < Lanes>
   for (int r = 0; r < kStep; ++r) {
     float dot[2] = {};
 #pragma unroll
@@ -127,9 +131,9 @@ __device__ __forceinline__ void step_products(float* mine, const float (&own)[D]
   }
 }
 /// sum += Σ_r mine[r] · row r of the step.
-template <int D>
+template <int Lanes, int D>
 __device__ __forceinline__ void add_step(float (&sum)[D], const float* mine, const float* rows, int lanes) {
-#pragma unroll 2
+#pragma unroll kRowsInFlight < Lanes>
   for (int r = 0; r < kStep; ++r) {
     const float weight = mine[r * kThreads];
 #pragma unroll
@@ -251,7 +255,7 @@ __global__ void __launch_bounds__(kThreads, D <= 24 ? 4 : 3)
 #pragma unroll 1
       for (int j = 0; j < cut.tile_rows && j0 + j < n; j += kStep) {
         float s[kStep];
-        step_products<D>(mine, own, keys + slice + j * row_step, cut.lanes);
+        step_products<Lanes>(mine, own, keys + slice + j * row_step, cut.lanes);
         load_step(s, mine);
         row_scores(s, bias, j0 + j, n, scale);
         const NextMaximum next(largest, s);
@@ -266,7 +270,7 @@ __global__ void __launch_bounds__(kThreads, D <= 24 ? 4 : 3)
           s[r] = p * drop_factor(bits, r, 1.0f);
         }
         store_step(mine, s);
-        add_step<D>(out, mine, values + slice + j * row_step, cut.lanes);
+        add_step<Lanes>(out, mine, values + slice + j * row_step, cut.lanes);
       }
     }
     if (item.live) {
@@ -328,8 +332,8 @@ __global__ void __launch_bounds__(kThreads, D <= 16 ? 3 : 2)
 #pragma unroll 1
         for (int j = 0; j < cut.tile_rows && j0 + j < n; j += kStep) {
           float s[kStep], dp[kStep];
-          step_products<D>(mine, own_q, first_tile + slice + j * row_step, cut.lanes);
-          step_products<D>(mine_too, own_dout, second_tile + slice + j * row_step, cut.lanes);
+          step_products<Lanes>(mine, own_q, first_tile + slice + j * row_step, cut.lanes);
+          step_products<Lanes>(mine_too, own_dout, second_tile + slice + j * row_step, cut.lanes);
           load_step(s, mine);
           load_step(dp, mine_too);
           row_scores(s, bias, j0 + j, n, scale);
@@ -353,7 +357,7 @@ __global__ void __launch_bounds__(kThreads, D <= 16 ? 3 : 2)
             if (dbias && j0 + j + r < n) dbias[j0 + j + r] += s[r];
           }
           store_step(mine, s);
-          add_step<D>(sum_dq, mine, first_tile + slice + j * row_step, cut.lanes);
+          add_step<Lanes>(sum_dq, mine, first_tile + slice + j * row_step, cut.lanes);
         }
       }
       if (pass == 0) {
@@ -396,8 +400,8 @@ __global__ void __launch_bounds__(kThreads, D <= 16 ? 3 : 2)
 #pragma unroll 1
       for (int i = 0; i < cut.tile_rows && i0 + i < n; i += kStep) {
         float s[kStep], dp[kStep];
-        step_products<D>(mine, own_k, first_tile + slice + i * row_step, cut.lanes);
-        step_products<D>(mine_too, own_v, second_tile + slice + i * row_step, cut.lanes);
+        step_products<Lanes>(mine, own_k, first_tile + slice + i * row_step, cut.lanes);
+        step_products<Lanes>(mine_too, own_v, second_tile + slice + i * row_step, cut.lanes);
         load_step(s, mine);
         load_step(dp, mine_too);
 #pragma unroll
@@ -414,8 +418,8 @@ __global__ void __launch_bounds__(kThreads, D <= 16 ? 3 : 2)
         }
         store_step(mine, s);
         store_step(mine_too, dp);
-        add_step<D>(dv, mine, second_tile + slice + i * row_step, cut.lanes);
-        add_step<D>(dk, mine_too, first_tile + slice + i * row_step, cut.lanes);
+        add_step<Lanes>(dv, mine, second_tile + slice + i * row_step, cut.lanes);
+        add_step<Lanes>(dk, mine_too, first_tile + slice + i * row_step, cut.lanes);
       }
     }
     if (item.live) {

@@ -15,8 +15,7 @@
 // scores, statistics, dq and dbias, then 16 columns and their dk and dv. Up to 64 tokens the scores of the rows stay in registers, and
 // probabilities and gradients reach the warp of the columns through shared memory, as operands. Beyond, scores are recomputed in tiles:
 // once for statistics, once for dq, once for dk and dv. Neighbouring warps have neighbouring heads, whose rows share memory sectors.
-// Most molecules have 15 to 30 tokens: up to 16 is a variant of its own, because half the registers are twice the warps in flight; both
-// variants look at all molecules of up to 32 tokens, and leave what is the other's.
+// Most molecules have 15 to 30 tokens: up to 16 is a variant of its own, because half the registers are twice the warps in flight.
 
 #include <bit>
 #include <limits>
@@ -221,7 +220,7 @@ struct BlocksOfMultiprocessor {
 template <int P>
 constexpr int kChunk = P <= 32 ? 4 : 3;
 
-/// Tiles = 1, 2: molecules of up to 16, of 17 to 32 tokens, others are left out; a warp has all rows. Else: any, 16 rows a warp.
+/// Tiles = 1, 2: molecules of up to 16, of 17 to 32 tokens; a warp has all rows. Else: any, 16 rows a warp.
 template <int P, int Tiles>
 __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Tiles>::forward)
     forward_kernel(const AttentionForward<bf16> a, const SizeClass molecules) {
@@ -229,7 +228,6 @@ __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Tiles>:
   if (item >= molecules.count * a.in.heads) return;
   const TensorHead head(a.in, molecules.first + item / a.in.heads, item % a.in.heads);
   const int n = head.n;
-  if (Tiles == 1 ? n > 16 : Tiles == 2 && n <= 16) return;
   constexpr bool whole_rows =
       Tiles <= 2;  // else scores come chunk by chunk, and sums are kept relative to the maximum so far
 #pragma unroll 1
@@ -296,7 +294,21 @@ __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Tiles>:
   }
 }
 
-/// A tile of a backward pass: scores and gradients of dropped probabilities become dropped probabilities and gradients of scores.
+/// The tile of a backward pass at (i0, j0): adds scores to s, gradients of dropped probabilities to dp. Returns kept().
+template <int P>
+__device__ __forceinline__ unsigned scores_and_gradients(Tile& s, Tile& dp, const TensorHead& head,
+                                                         const Rows<P> (&q)[2], const Rows<P> (&dout)[2],
+                                                         const Rows<P> (&k)[2], const Rows<P> (&v)[2], int i0, int j0) {
+  BiasTile bias;
+  head.load_bias(bias, i0, j0);
+  const unsigned bits = kept(head.draws, i0, j0);
+  add_products_of_rows<P>(s, q, k);
+  add_products_of_rows<P>(dp, dout, v);
+  head.scores(s, bias, j0);
+  return bits;
+}
+
+/// Scores and gradients of dropped probabilities become dropped probabilities and gradients of scores.
 __device__ __forceinline__ void to_gradients(Tile& s, Tile& dp, unsigned bits, float scale,
                                              const RowStatistics (&rows)[2]) {
 #pragma unroll
@@ -345,8 +357,8 @@ constexpr int kHeadsOfBlock = Tiles == 1   ? 4
                               : Tiles == 2 ? 2
                                            : 1;
 
-/// Molecules of up to 16 Tiles and (but for Tiles = 1) more than 8 Tiles tokens; others are left out. A head has Tiles warps, each with
-/// 16 rows, whose scores are in its registers; afterwards each has 16 columns.
+/// Molecules of up to 16 Tiles tokens. A head has Tiles warps, each with 16 rows, whose scores are in its registers; afterwards each has
+/// 16 columns.
 template <int P, int Tiles>
 __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMultiprocessor<P, Tiles>::backward)
     backward_small_kernel(const AttentionBackward<bf16> a, const SizeClass molecules) {
@@ -359,7 +371,7 @@ __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMul
   if (item >= molecules.count * a.in.heads) return;
   const TensorHead head(a.in, molecules.first + item / a.in.heads, item % a.in.heads);
   const int n = head.n, width = head.width, i0 = 16 * (warp % Tiles);
-  if (n > 16 * Tiles || (Tiles > 1 && n <= 8 * Tiles) || i0 >= n) return;
+  if (i0 >= n) return;
   const std::int64_t pitch = head.pitch;
   const bf16* dout_rows = a.dout + head.token * a.in.width + head.column;
   bf16* dqkv = a.dqkv + head.token * pitch + head.column;
@@ -383,12 +395,7 @@ __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMul
     Rows<P> v[2];
     load_16_rows<P>(keys, head.k + j0 * pitch, pitch, n - j0, width);
     load_16_rows<P>(v, head.v + j0 * pitch, pitch, n - j0, width);
-    BiasTile bias;
-    head.load_bias(bias, i0, j0);
-    bits[m] = kept(head.draws, i0, j0);
-    add_products_of_rows<P>(s[m], q, keys);
-    add_products_of_rows<P>(dp[m], dout, v);
-    head.scores(s[m], bias, j0);
+    bits[m] = scores_and_gradients<P>(s[m], dp[m], head, q, dout, keys, v, i0, j0);
 #pragma unroll
     for (int e = 0; e < 8; ++e) rows[e % 4 / 2].largest = fmaxf(rows[e % 4 / 2].largest, s[m][e / 4][e % 4]);
   }
@@ -497,12 +504,7 @@ __global__ void __launch_bounds__(256)
       load_16_rows<P>(k, head.k + j0 * pitch, pitch, n - j0, width);
       load_16_rows<P>(v, head.v + j0 * pitch, pitch, n - j0, width);
       Tile s = {}, dp = {};
-      BiasTile bias;
-      head.load_bias(bias, i0, j0);
-      const unsigned bits = kept(head.draws, i0, j0);
-      add_products_of_rows<P>(s, q, k);
-      add_products_of_rows<P>(dp, dout, v);
-      head.scores(s, bias, j0);
+      const unsigned bits = scores_and_gradients<P>(s, dp, head, q, dout, k, v, i0, j0);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         float largest = rows[r].largest;
@@ -537,12 +539,7 @@ __global__ void __launch_bounds__(256)
       load_16_rows<P>(k, head.k + j0 * pitch, pitch, n - j0, width);
       load_16_rows<P>(v, head.v + j0 * pitch, pitch, n - j0, width);
       Tile s = {}, dp = {};
-      BiasTile bias;
-      head.load_bias(bias, i0, j0);
-      const unsigned bits = kept(head.draws, i0, j0);
-      add_products_of_rows<P>(s, q, k);
-      add_products_of_rows<P>(dp, dout, v);
-      head.scores(s, bias, j0);
+      const unsigned bits = scores_and_gradients<P>(s, dp, head, q, dout, k, v, i0, j0);
       to_gradients(s, dp, bits, head.draws.scale, rows);
       BiasGradientTile(dbias, i0, j0, n).add(dp);
       std::uint32_t ds[4];
@@ -570,12 +567,7 @@ __global__ void __launch_bounds__(256)
         rows[r] = i < n ? statistics.get(i) : RowStatistics{0, 0, 0};
       }
       Tile s = {}, dp = {};
-      BiasTile bias;
-      head.load_bias(bias, i0, j0);
-      const unsigned bits = kept(head.draws, i0, j0);
-      add_products_of_rows<P>(s, q, k);
-      add_products_of_rows<P>(dp, dout, v);
-      head.scores(s, bias, j0);
+      const unsigned bits = scores_and_gradients<P>(s, dp, head, q, dout, k, v, i0, j0);
       to_gradients(s, dp, bits, head.draws.scale, rows);
       std::uint32_t operand[4], transposed[4];
       as_operand(operand, dp);
@@ -597,8 +589,9 @@ void forward_padded(Gpu& gpu, const AttentionForward<bf16>& a) {
     if (molecules.tokens > 32) {
       const dim3 rows_too(blocks.x, std::min(blocks_for(molecules.tokens, 16), 65535u));
       launch(gpu, forward_kernel<P, kChunk<P>>, rows_too, threads, 0, a, molecules);
+    } else if (molecules.tokens > 16) {
+      launch(gpu, forward_kernel<P, 2>, blocks, threads, 0, a, molecules);
     } else {
-      if (molecules.tokens > 16) launch(gpu, forward_kernel<P, 2>, blocks, threads, 0, a, molecules);
       launch(gpu, forward_kernel<P, 1>, blocks, threads, 0, a, molecules);
     }
   });
@@ -618,8 +611,9 @@ void backward_padded(Gpu& gpu, const AttentionBackward<bf16>& a) {
              molecules.tokens > kRowsInSharedMemory ? scratch : nullptr);
     } else if (molecules.tokens > 32) {
       backward_small<P, 4>(gpu, a, molecules);
+    } else if (molecules.tokens > 16) {
+      backward_small<P, 2>(gpu, a, molecules);
     } else {
-      if (molecules.tokens > 16) backward_small<P, 2>(gpu, a, molecules);
       backward_small<P, 1>(gpu, a, molecules);
     }
   });

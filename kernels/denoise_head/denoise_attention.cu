@@ -301,13 +301,16 @@ struct FusedShared {
   float4 unit[kRows * (kRows + kUnitPitch)];
 };
 
-/// A molecule of at most kRows atoms.
+/// Molecules of up to kRows atoms, a block each; those of the smaller variant are left to it.
 template <class T, int W, int kRows>
-__device__ __forceinline__ void backward_of(const Place<T>& place, const Scratch& scratch,
-                                            FusedShared<T, W, kRows>& shared) {
+__global__ void __launch_bounds__(kThreads, kRows > kTile ? (W > 32 ? 2 : 3) : (W > 32 || sizeof(T) == 4 ? 4 : 5))
+    attend_backward_fused(const DenoiseHead<T> a, const Scratch scratch, std::int64_t first) {
+  GPU_DYNAMIC_SHARED(memory);
   using Shared = FusedShared<T, W, kRows>;
+  auto& shared = *reinterpret_cast<Shared*>(memory);
   constexpr int kTiles = kRows / kTile, kPitch = Rows<T, W>::kPitch;
-  const DenoiseHead<T>& a = place.a;
+  const Place<T> place(a, a.packed.by_size[first + blockIdx.x], blockIdx.y);
+  if ((place.n > kTile) != (kRows > kTile)) return;
   if (!has_gradient(a, scratch, place.b)) {
     no_gradient<T, W>(place, scratch, 0, place.n);
     return;
@@ -315,7 +318,6 @@ __device__ __forceinline__ void backward_of(const Place<T>& place, const Scratch
   const Slab slab = place.slab(0, 0);
   const bool add_to_bias = a.dbias != nullptr;
   TileValues values;
-  __syncthreads();  // the molecule before has left
   stage<T, W, kRows>(shared.q, a.qkv + place.row(0), slab);
   stage<T, W, kRows>(shared.k, a.qkv + a.width + place.row(0), slab);
   copy_async_commit();
@@ -362,28 +364,6 @@ __device__ __forceinline__ void backward_of(const Place<T>& place, const Scratch
   __syncthreads();
   unstage<T, W, kRows>(a.dqkv + place.row(0), shared.q, slab);
   unstage<T, W, kRows>(a.dqkv + a.width + place.row(0), shared.k, slab);
-}
-
-/// Molecules of at most 16 atoms, a block each; to be left alone by others.
-template <class T, int W>
-__global__ void __launch_bounds__(kThreads, W > 32 || sizeof(T) == 4 ? 4 : 5)
-    attend_backward_16(const DenoiseHead<T> a, const Scratch scratch, std::int64_t first) {
-  GPU_DYNAMIC_SHARED(memory);
-  const Place<T> place(a, a.packed.by_size[first + blockIdx.x], blockIdx.y);
-  if (place.n > kTile) return;
-  backward_of<T, W, kTile>(place, scratch, *reinterpret_cast<FusedShared<T, W, kTile>*>(memory));
-}
-
-/// Molecules of 17 to 32 atoms. A block takes every gridDim.x-th molecule, up to the first that is smaller.
-template <class T, int W>
-__global__ void __launch_bounds__(kThreads, W > 32 ? 2 : 3)
-    attend_backward_32(const DenoiseHead<T> a, const Scratch scratch, std::int64_t first) {
-  GPU_DYNAMIC_SHARED(memory);
-  for (std::int64_t x = first + blockIdx.x; x < a.packed.molecules; x += gridDim.x) {
-    const Place<T> place(a, a.packed.by_size[x], blockIdx.y);
-    if (place.n <= kTile) return;
-    backward_of<T, W, kFused>(place, scratch, *reinterpret_cast<FusedShared<T, W, kFused>*>(memory));
-  }
 }
 
 template <class T, int W>
@@ -467,10 +447,12 @@ void with_width(std::int64_t head_width, F&& f) {
   f(std::integral_constant<int, 64>());
 }
 
-/// How many molecules, the first of by_size, are not the fused kernels'. Molecules of 32 atoms have 33 tokens.
-template <class T>
-std::int64_t swept(const DenoiseHead<T>& a) {
-  return a.width / a.heads > 64 ? a.packed.molecules : a.packed.beyond_32;
+/// How many molecules, the first of by_size, are not the fused kernels': molecules of 32 atoms have 33 tokens. In float the widest heads of 32
+/// atoms take 100 KiB.
+template <class T, int W>
+std::int64_t swept(const Gpu& gpu, const DenoiseHead<T>& a) {
+  if (a.width / a.heads > W) return a.packed.molecules;
+  return sizeof(FusedShared<T, W, kFused>) <= gpu.shared_bytes_of_block() ? a.packed.beyond_32 : a.packed.beyond_16;
 }
 
 }  // namespace
@@ -494,19 +476,18 @@ void queue_attend_backward(Gpu& gpu, const DenoiseHead<T>& a, const Scratch& s) 
   with_width(a.width / a.heads, [&](auto width) {
     constexpr int W = width;
     const unsigned groups = blocks_for(a.heads, kHeads);
-    const std::int64_t longer = swept(a), rest = a.packed.molecules - longer;
+    const std::int64_t longer = swept<T, W>(gpu, a);
     const dim3 sweep(static_cast<unsigned>(longer), groups,
                      blocks_for(a.packed.largest, kTile) * blocks_for(a.width / a.heads, W));
     launch(gpu, attend_backward_sweep<T, W, true>, sweep, dim3(kThreads), sizeof(SweepShared<T, W>), a, s);
     launch(gpu, attend_backward_sweep<T, W, false>, sweep, dim3(kThreads), sizeof(SweepShared<T, W>), a, s);
-    // How many molecules have 17 to 31 atoms is not known here: few blocks look through all, rather than a block each that finds none.
-    constexpr std::int64_t kLookers = 256;
-    if (a.packed.largest > kTile) {
-      launch(gpu, attend_backward_32<T, W>, dim3(static_cast<unsigned>(std::min(rest, kLookers)), groups),
-             dim3(kThreads), sizeof(FusedShared<T, W, kFused>), a, s, longer);
-    }
-    launch(gpu, attend_backward_16<T, W>, dim3(static_cast<unsigned>(rest), groups), dim3(kThreads),
-           sizeof(FusedShared<T, W, kTile>), a, s, longer);
+    // Molecules of 16 atoms have 17 tokens: they are in both launches, and the first leaves them.
+    const auto fused = [&](auto rows, std::int64_t molecules) {
+      launch(gpu, attend_backward_fused<T, W, rows>, dim3(static_cast<unsigned>(molecules), groups), dim3(kThreads),
+             sizeof(FusedShared<T, W, rows>), a, s, longer);
+    };
+    fused(std::integral_constant<int, kFused>(), std::max<std::int64_t>(a.packed.beyond_16 - longer, 0));
+    fused(std::integral_constant<int, kTile>(), a.packed.molecules - longer);
   });
 }
 

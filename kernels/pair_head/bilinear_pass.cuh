@@ -116,7 +116,8 @@ template <class T, class Loss>
 struct Layout {
   static constexpr int kOutputs = Loss::kOutputs, kWarps = Loss::kWarps, kThreads = 32 * kWarps;
   static constexpr int kOwned = (kOutputs + kWarps - 1) / kWarps, kOwners = (kOutputs + kOwned - 1) / kOwned;
-  static constexpr bool kKeepsMap = sizeof(T) == 2;  // M is here, for the tensor cores
+  static constexpr bool kKeepsMap = sizeof(T) == 2 && !Loss::kLittleMemory;  // M is here, for the tensor cores
+  static constexpr bool kInPlace = sizeof(T) == 4 && Loss::kLittleMemory;    // dL takes the place of L, pair by pair
   static constexpr int kU = kTile * kPitch<T>, kL = kTile * kLossPitch, kSum = kTile * kSumPitch;
   static constexpr int kPieceU = std::max(kOwned * kU, kSum * 4 / static_cast<int>(sizeof(T)));
   static constexpr int kPieceL = std::max(kOwned * kL, kSum);
@@ -126,9 +127,12 @@ struct Layout {
   static constexpr int kAtBias = kAtL + kOwners * kPieceL * 4;
   static constexpr int kAtFeatures = kAtBias + (kOutputs * 4 + 15) / 16 * 16;
   static constexpr int kAtDl = kAtFeatures + 4 * kU * static_cast<int>(sizeof(T));
-  static constexpr int kAtMap = kAtDl + kOutputs * kDl * static_cast<int>(sizeof(T));
+  static constexpr int kAtMap = kAtDl + (kInPlace ? 0 : kOutputs * kDl * static_cast<int>(sizeof(T)));
   static constexpr int kBytes = kAtMap + (kKeepsMap ? kOutputs * kMap * 2 : 0);
-  static_assert(kBytes <= 160 * 1024, "an A100 has 163 KB for a block, some of it taken by the static arrays");
+  static constexpr int kStaticBytes = 3 * 1024;  // more than the static arrays have
+  static_assert(kBytes + kStaticBytes <= (Loss::kLittleMemory ? 99 : 163) * 1024,
+                "what a block of an A100, of others has");
+  static_assert(!kInPlace || kTilePitch<T> == kLossPitch);
 
   unsigned char* memory;
   /// U, then dU, then a part of dR, of warp `owner`.
@@ -139,7 +143,9 @@ struct Layout {
   __device__ float* sum_column(int owner) const { return piece_l(owner); }
   __device__ T* u(int k) const { return piece_u(k / kOwned) + k % kOwned * kU; }
   __device__ float* l(int k) const { return piece_l(k / kOwned) + k % kOwned * kL; }
-  __device__ T* dl(int k) const { return reinterpret_cast<T*>(memory + kAtDl) + k * kDl; }
+  __device__ T* dl(int k) const {
+    return kInPlace ? reinterpret_cast<T*>(l(k)) : reinterpret_cast<T*>(memory + kAtDl) + k * kDl;
+  }
   __device__ T* map(int k) const { return reinterpret_cast<T*>(memory + kAtMap) + k * kMap; }
   __device__ float* bias() const { return reinterpret_cast<float*>(memory + kAtBias); }
   __device__ T* rows(int which) const { return reinterpret_cast<T*>(memory + kAtFeatures) + which * kU; }
@@ -209,6 +215,7 @@ __device__ __forceinline__ std::int64_t count_pairs(const Loss& loss, const Mole
 }
 
 /// Loss has, besides its sizes,
+///   kLittleMemory                               whether it is to do with 99 KiB of shared memory
 ///   kCountsPairs                                whether it is divided by the number of the molecule's pairs that count
 ///   int look_up(hop, m, i, j)                   what the data say of the pair; i and j are atoms of m. It is asked for a tile ahead, so
 ///                                               that no thread waits for memory, which a calculation with it here would do
@@ -303,7 +310,7 @@ __global__ void __launch_bounds__(32 * Loss::kWarps, Loss::kBlocksPerMultiproces
         const int k = warp * kOwned + o;
         if (k >= kOutputs) continue;
         float u[4][4] = {};
-        warp_product<4, 2, plain, plain>(u, r, kPitch<T>, map(k), kMapPitch);
+        warp_product<4, 2, plain, plain, S::kKeepsMap>(u, r, kPitch<T>, map(k), kMapPitch);
         store_product(u, s.u(k), kPitch<T>);
       }
       __syncwarp();
@@ -352,7 +359,7 @@ __global__ void __launch_bounds__(32 * Loss::kWarps, Loss::kBlocksPerMultiproces
         if (k >= kOutputs) continue;
         warp_product<4, 1, transposed, plain>(dc, s.dl(k), kTilePitch<T>, s.u(k), kPitch<T>);
       }
-      if (warp < kOwners) store_product(dc, s.sum_column(warp), kSumPitch);
+      if (!S::kInPlace && warp < kOwners) store_product(dc, s.sum_column(warp), kSumPitch);
       __syncwarp();  // U has been read
 #pragma unroll
       for (int o = 0; o < kOwned; ++o) {
@@ -369,12 +376,13 @@ __global__ void __launch_bounds__(32 * Loss::kWarps, Loss::kBlocksPerMultiproces
         store_product(du, s.u(k), kPitch<T>);
       }
       __syncwarp();
+      if (S::kInPlace && warp < kOwners) store_product(dc, s.sum_column(warp), kSumPitch);  // dL has been read
       float dr[4][4] = {};
 #pragma unroll
       for (int o = 0; o < kOwned; ++o) {
         const int k = warp * kOwned + o;
         if (k >= kOutputs) continue;
-        warp_product<4, 2, plain, transposed>(dr, s.u(k), kPitch<T>, map(k), kMapPitch);
+        warp_product<4, 2, plain, transposed, S::kKeepsMap>(dr, s.u(k), kPitch<T>, map(k), kMapPitch);
         warp_product<4, 1, transposed, plain>(dm[o][0], r, kPitch<T>, s.u(k), kPitch<T>);
         warp_product<4, 1, transposed, plain>(dm[o][1], r + 16, kPitch<T>, s.u(k), kPitch<T>);
       }
@@ -514,6 +522,12 @@ __global__ void __launch_bounds__(kSumThreads, 4) add_up(const SumArguments<T> a
   } else {
     add_up_features(a, std::int64_t{blockIdx.x - a.weight_blocks - 1} * kSumThreads + threadIdx.x);
   }
+}
+
+template <class T, class Loss>
+bool fits(const Gpu& gpu) {
+  return static_cast<std::size_t>(Layout<T, Loss>::kBytes + Layout<T, Loss>::kStaticBytes) <=
+         gpu.shared_bytes_of_block();
 }
 
 /// Runs `loss` over all pairs of the batch; kMostParts of it is the number of blocks (a hop) that the molecules are dealt to.

@@ -37,7 +37,7 @@ __device__ __forceinline__ void cross_entropy(int target, float scale, bool grad
 struct SpdPairs {
   static constexpr int kOutputs = kSpdClasses, kWarps = 6, kBlocksPerMultiprocessor = 2;
   static constexpr std::int64_t kMostParts = pair_head::kMultiprocessors * kBlocksPerMultiprocessor;
-  static constexpr bool kCountsPairs = false;
+  static constexpr bool kCountsPairs = false, kLittleMemory = false;
   const std::uint16_t* spd;
   float scale;
 
@@ -54,7 +54,7 @@ struct SpdPairs {
 struct EdgePairs {
   static constexpr int kOutputs = kEdgeClasses, kWarps = 12, kBlocksPerMultiprocessor = 1;
   static constexpr std::int64_t kMostParts = pair_head::kMultiprocessors * kBlocksPerMultiprocessor / kPathHops;
-  static constexpr bool kCountsPairs = false;
+  static constexpr bool kCountsPairs = false, kLittleMemory = false;
   const std::uint8_t* path;
   float scale;
 
@@ -68,6 +68,12 @@ struct EdgePairs {
   }
 };
 
+/// Slower, for GPUs whose blocks have less than 146 KiB of shared memory.
+struct EdgePairsInLittleMemory : EdgePairs {
+  static constexpr int kWarps = 8;
+  static constexpr bool kLittleMemory = true;
+};
+
 }  // namespace
 
 template <class T>
@@ -77,7 +83,12 @@ void spd_loss(Gpu& gpu, const SpdLoss<T>& a) {
 
 template <class T>
 void edge_loss(Gpu& gpu, const EdgeLoss<T>& a) {
-  pair_head::run(gpu, a.packed, a.head, a.scale, a.logits, a.result, EdgePairs{a.path, static_cast<float>(a.scale)});
+  const EdgePairs pairs{a.path, static_cast<float>(a.scale)};
+  if (pair_head::fits<T, EdgePairs>(gpu)) {
+    pair_head::run(gpu, a.packed, a.head, a.scale, a.logits, a.result, pairs);
+  } else {
+    pair_head::run(gpu, a.packed, a.head, a.scale, a.logits, a.result, EdgePairsInLittleMemory{pairs});
+  }
 }
 
 template void spd_loss(Gpu&, const SpdLoss<float>&);

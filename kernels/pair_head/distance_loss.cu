@@ -15,7 +15,7 @@ template <int Outputs>
 struct DistancePairs {
   static constexpr int kOutputs = Outputs, kWarps = 4, kBlocksPerMultiprocessor = 4;
   static constexpr std::int64_t kMostParts = pair_head::kMultiprocessors * kBlocksPerMultiprocessor;
-  static constexpr bool kCountsPairs = true;
+  static constexpr bool kCountsPairs = true, kLittleMemory = false;
   const float* positions;
   const std::uint8_t* has_positions;
   const std::uint8_t* position_known;

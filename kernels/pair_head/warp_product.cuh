@@ -11,15 +11,17 @@ enum class Stored { plain, transposed };
 
 /// d [16, 8 Columns] += A [16, 16 Steps] · B [16 Steps, 8 Columns], by all 32 lanes. Lane 4 g + t holds of d[c] the elements (g, 8 c + 2 t),
 /// (g, 8 c + 2 t + 1), (g + 8, 8 c + 2 t), (g + 8, 8 c + 2 t + 1). Rows are lda and ldb elements apart, as stored. bf16: in shared memory,
-/// rows 16-byte aligned; lda and ldb of 40 and 24 are free of bank conflicts. float: 36 and 20.
-template <int Columns, int Steps, Stored LayoutA, Stored LayoutB>
+/// rows 16-byte aligned; lda and ldb of 40 and 24 are free of bank conflicts; without SharedB, B is in device memory. float: 36 and 20.
+template <int Columns, int Steps, Stored LayoutA, Stored LayoutB, bool SharedB = true>
 __device__ __forceinline__ void warp_product(float (&d)[Columns][4], const bf16* a, int lda, const bf16* b, int ldb) {
   static_assert(Columns % 2 == 0);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   // Offsets of this lane's rows within two pairs of 8 × 8 matrices: along the first index fast, or the second.
   const int low = lane & 15, high = lane >> 4 << 3, swapped_low = (lane >> 4 << 3) + (lane & 7),
             swapped_high = lane & 8;
-#pragma unroll
+  // Loads from device memory are under way for long, and keep registers.
+  [[maybe_unused]] constexpr int kStepsAtOnce = SharedB ? Steps : 1;
+#pragma unroll kStepsAtOnce
   for (int s = 0; s < Steps; ++s) {
     std::uint32_t x[4];
     if constexpr (LayoutA == Stored::plain) {
@@ -30,7 +32,15 @@ __device__ __forceinline__ void warp_product(float (&d)[Columns][4], const bf16*
 #pragma unroll
     for (int c = 0; c < Columns; c += 2) {
       std::uint32_t y[4];
-      if constexpr (LayoutB == Stored::plain) {
+      if constexpr (not SharedB) {
+#pragma unroll
+        for (int q = 0; q < 4; ++q) {
+          const int k = s * 16 + lane % 4 * 2 + q % 2 * 8, n = (c + q / 2) * 8 + lane / 4;
+          const bf16 left = LayoutB == Stored::plain ? b[k * ldb + n] : b[n * ldb + k];
+          const bf16 right = LayoutB == Stored::plain ? b[(k + 1) * ldb + n] : b[n * ldb + k + 1];
+          y[q] = left.bits | std::uint32_t{right.bits} << 16;
+        }
+      } else if constexpr (LayoutB == Stored::plain) {
         ldmatrix_x4_trans(y, b + (s * 16 + low) * ldb + c * 8 + high);
       } else {
         ldmatrix_x4(y, b + (c * 8 + swapped_low) * ldb + s * 16 + swapped_high);
@@ -41,7 +51,7 @@ __device__ __forceinline__ void warp_product(float (&d)[Columns][4], const bf16*
   }
 }
 
-template <int Columns, int Steps, Stored LayoutA, Stored LayoutB>
+template <int Columns, int Steps, Stored LayoutA, Stored LayoutB, bool = true>
 __device__ __forceinline__ void warp_product(float (&d)[Columns][4], const float* a, int lda, const float* b, int ldb) {
   const int row = static_cast<int>(threadIdx.x) % 32 / 4, column = static_cast<int>(threadIdx.x) % 4 * 2;
 #pragma unroll 1  // more would take registers that results need

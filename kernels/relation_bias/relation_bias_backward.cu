@@ -455,7 +455,7 @@ struct Plan {
   AtomSums* atoms;       // [N]
   float* element_parts;  // [blocks, 2, 1536] mul, bias
 
-  static Plan carve(Carver& carver, const Input& in, const float* dbias, bool tensor_cores) {
+  static Plan carve(Gpu& gpu, Carver& carver, const Input& in, const float* dbias, bool tensor_cores) {
     Plan p{};
     p.e = DeviceEncodings::carve(carver, in, tensor_cores);
     const std::int64_t chunks = (in.heads + kHeads - 1) / kHeads, blocks = look_up_blocks(in);
@@ -473,7 +473,7 @@ struct Plan {
                   carver.take<float>((tiles + sum_blocks(in)) * 2 * in.kernels),
                   nullptr};
     if (!tensor_cores) {
-      if (const std::int64_t values = overflow_of_distance_backward_float(in))
+      if (const std::int64_t values = overflow_of_distance_backward_float(gpu, in))
         p.distance.overflow = carver.take<float>(values);
     }
     p.atoms = carver.take<AtomSums>(in.packed.atoms());
@@ -548,9 +548,9 @@ void relation_bias_backward(Gpu& gpu, const RelationBiasBackward<T>& a) {
   const Input in = input_of(a.in);
   const bool tensor_cores = on_tensor_cores<T>(in);
   Carver count;
-  Plan::carve(count, in, a.dbias, tensor_cores);
+  Plan::carve(gpu, count, in, a.dbias, tensor_cores);
   Carver scratch(gpu.scratch(count.bytes()));
-  const Plan p = Plan::carve(scratch, in, a.dbias, tensor_cores);
+  const Plan p = Plan::carve(gpu, scratch, in, a.dbias, tensor_cores);
   build_encodings(gpu, in, p.e);
   look_ups_backward(gpu, in, p, a.gradients);
   if (has_distances(in)) distances_backward(gpu, in, p, a.dgaussian_sum, tensor_cores, a.gradients);

@@ -4,8 +4,8 @@
 #include "kernels/relation_bias/backward.cuh"
 
 // The distance encoder's backward pass on tensor cores. A block collects the pairs of its share that show their distance into full tiles of
-// 64 rows. Gaussians and hidden layer are computed again and live in shared memory only; the weights' gradients stay in registers over
-// all tiles of a block, 16 × 16 pieces shared out to the warps. For the products along rows (hidden layer, its gradient, that of the
+// 64 rows, or 32. Gaussians and hidden layer are computed again and live in shared memory only; the weights' gradients stay in registers
+// over all tiles of a block, 16 × 16 pieces shared out to the warps. For the products along rows (hidden layer, its gradient, that of the
 // Gaussians) a warp has 16 rows × 32 columns, which is what leaves registers enough for sixteen warps on a multiprocessor.
 
 namespace moleblend::relation {
@@ -13,25 +13,24 @@ namespace {
 
 using namespace cuda;
 
-constexpr int kRows = 64;
 constexpr std::uint32_t kOnes = 0x3F803F80u;  // two bf16
 
-template <int KP, int HP>
+template <int KP, int HP, int Rows>
 struct Shape {
+  static constexpr int kRows = Rows;
   static constexpr int kColumnWarps = KP >= 32 ? KP / 32 : 1;
   static constexpr int kWarps = kRows / 16 * kColumnWarps, kThreads = 32 * kWarps;
   static constexpr int kColumns = KP / kColumnWarps;  // of a warp
   static constexpr int kPitch = KP + 8, kHeadPitch = HP + 8;
-  static constexpr int kQueue = kRows + kThreads;
   static constexpr int kHeadPairs = (HP / 2 + kWarps - 1) / kWarps;                // of a warp
   static constexpr int kW1Pieces = ((KP / 16) * (KP / 16) + kWarps - 1) / kWarps;  // 16 × 16, of a warp
   static constexpr int kW2Pieces = ((HP / 16) * (KP / 16) + kWarps - 1) / kWarps;
   static_assert(kW1Pieces <= KP / 16 && (KP / 16) % kW1Pieces == 0, "a warp's pieces of W1 lie in one row of pieces");
 };
 
-template <int KP, int HP>
+template <int KP, int HP, int kRows>
 struct Tile {
-  using S = Shape<KP, HP>;
+  using S = Shape<KP, HP, kRows>;
   bf16 *w1, *w2;                              // [KP, kPitch], [HP, kPitch]
   bf16* gaussian;                             // [kRows, kPitch]
   bf16 *active, *dhidden;                     // [kRows, kPitch] gelu(h), dh
@@ -40,10 +39,7 @@ struct Tile {
   float *mean_sum, *sigma_sum;                // [kRows / 16, KP] over all tiles, by row of warps
   float *db1, *db2;                           // [KP], [HP] over all tiles
   float* du;                                  // [kColumnWarps, kRows]
-  std::int64_t *pair, *at;                    // [kQueue] index of the pair; of its head 0 in dbias
-  int* tokens;                                // [kQueue] of its molecule
-  float* u;                                   // [kQueue]
-  int* count;                                 // [kWarps]
+  ShownPairs<S::kThreads, kRows> shown;
   MOLEBLEND_HD explicit Tile(SharedCut& cut)
       : w1(cut.take<bf16>(KP * S::kPitch)),
         w2(cut.take<bf16>(HP * S::kPitch)),
@@ -60,11 +56,7 @@ struct Tile {
         db1(cut.take<float>(KP)),
         db2(cut.take<float>(HP)),
         du(cut.take<float>(S::kColumnWarps * kRows)),
-        pair(cut.take<std::int64_t>(S::kQueue)),
-        at(cut.take<std::int64_t>(S::kQueue)),
-        tokens(cut.take<int>(S::kQueue)),
-        u(cut.take<float>(S::kQueue)),
-        count(cut.take<int>(S::kWarps)) {}
+        shown(cut) {}
 };
 
 /// The sum over the eight rows that a warp's fragment of an accumulator has, on lanes 0 … 3.
@@ -74,12 +66,13 @@ __device__ __forceinline__ float column_sum(float x) {
   return x;
 }
 
-template <int KP, int HP>
-__global__ void __launch_bounds__(Shape<KP, HP>::kThreads, 1) distance_rows(const DistanceBackward a) {
-  using S = Shape<KP, HP>;
+template <int KP, int HP, int kRows>
+__global__ void __launch_bounds__(Shape<KP, HP, kRows>::kThreads, 1) distance_rows(const DistanceBackward a) {
+  using S = Shape<KP, HP, kRows>;
   GPU_DYNAMIC_SHARED(memory);
   SharedCut cut(memory);
-  const Tile<KP, HP> s(cut);
+  Tile<KP, HP, kRows> s(cut);
+  auto& shown = s.shown;
   const Input& in = a.in;
   const int tid = threadIdx.x, lane = tid % 32, warp = tid / 32, g = lane / 4, t = lane % 4;
   const int first_row = warp / S::kColumnWarps * 16, first_column = warp % S::kColumnWarps * S::kColumns;
@@ -102,47 +95,12 @@ __global__ void __launch_bounds__(Shape<KP, HP>::kThreads, 1) distance_rows(cons
   constexpr int kW1Row = KP / 16 / S::kW1Pieces;  // warps along a row of pieces of W1
   const int w1_row = warp / kW1Row * 16, w1_column = warp % kW1Row * S::kW1Pieces * 16;
 
-  const std::int64_t* offset = in.packed.pair_offset;
-  // Kept out of the way of the sums: registers are what this kernel is short of.
-  GPU_SHARED(Share, share, [1]);
-  if (tid == 0) share[0] = share_of(in.packed.pairs(), blockIdx.x, gridDim.x);
-  __syncthreads();
-  int scanned = 0;
-  auto b = static_cast<int>(molecule_of(offset, in.packed.molecules, min(share[0].begin + tid, in.packed.pairs() - 1)));
-  int queued = 0;
-  for (;;) {
-    while (queued < kRows && share[0].begin + scanned < share[0].end) {
-      const std::int64_t own = share[0].begin + scanned + tid;
-      const bool shows = own < share[0].end && (in.pair_visible[own] & kShowDistance);
-      const unsigned showing = __ballot_sync(kFullWarp, shows);
-      if (lane == 0) s.count[warp] = __popc(showing);
-      __syncthreads();
-      int place = queued + __popc(showing & ((1u << lane) - 1));
-#pragma unroll
-      for (int w = 0; w < S::kWarps; ++w) {
-        place += w < warp ? s.count[w] : 0;
-        queued += s.count[w];
-      }
-      if (shows) {
-        while (offset[b + 1] <= own) ++b;
-        const std::int64_t n = in.packed.atoms_of(b), local = own - offset[b], i = quotient(local, n),
-                           j = local - i * n;
-        const std::int64_t first = in.packed.atom_offset[b];
-        s.pair[place] = own;
-        s.at[place] = in.heads * in.packed.token_pair_offset[b] + (i + 1) * (n + 1) + j + 1;
-        s.tokens[place] = static_cast<int>(n + 1);
-        s.u[place] = argument(in, first + i, first + j).u;
-      }
-      scanned += S::kThreads;
-      __syncthreads();
-    }
-    if (queued == 0) break;
-    const int rows = min(queued, kRows);
-
+  shown.start(in);
+  while (const int rows = shown.fill(in)) {
     // Gaussians, and the gradient of the output. Rows past the last are finite, with a gradient of zero.
     for (int k = tid; k < kRows * KP / 2; k += S::kThreads) {
       const int row = k / (KP / 2), column = k % (KP / 2) * 2;
-      const float u = row < rows ? s.u[row] : 0.0f;
+      const float u = row < rows ? shown.u[row] : 0.0f;
       float v[2];
 #pragma unroll
       for (int one = 0; one < 2; ++one) {
@@ -159,8 +117,8 @@ __global__ void __launch_bounds__(Shape<KP, HP>::kThreads, 1) distance_rows(cons
       for (int row = lane; row < kRows; row += 32) {
         float v[2] = {};
         if (row < rows) {
-          const std::int64_t stride = std::int64_t{s.tokens[row]} * s.tokens[row];
-          const float* from = a.dbias + s.at[row] + h * stride;
+          const std::int64_t stride = shown.stride(row);
+          const float* from = a.dbias + shown.at[row] + h * stride;
           if (h < heads) v[0] = from[0];
           if (h + 1 < heads) v[1] = from[stride];
         }
@@ -267,7 +225,7 @@ __global__ void __launch_bounds__(Shape<KP, HP>::kThreads, 1) distance_rows(cons
     float u[2], du[2] = {};
 #pragma unroll
     for (int half = 0; half < 2; ++half)
-      u[half] = first_row + g + 8 * half < rows ? s.u[first_row + g + 8 * half] : 0.0f;
+      u[half] = first_row + g + 8 * half < rows ? shown.u[first_row + g + 8 * half] : 0.0f;
 #pragma unroll
     for (int n = 0; n < S::kColumns / 8; ++n) {
 #pragma unroll
@@ -298,25 +256,14 @@ __global__ void __launch_bounds__(Shape<KP, HP>::kThreads, 1) distance_rows(cons
       du[half] += __shfl_xor_sync(kFullWarp, du[half], 2);
       if (t == 0) s.du[warp % S::kColumnWarps * kRows + first_row + g + 8 * half] = du[half];
     }
-    // What is queued beyond the tile moves to the front.
-    queued -= rows;
-    const bool moves = tid < queued;
-    std::int64_t pair = 0, at = 0;
-    int tokens = 0;
-    float argument_u = 0;
-    if (moves) {
-      pair = s.pair[kRows + tid], at = s.at[kRows + tid], tokens = s.tokens[kRows + tid], argument_u = s.u[kRows + tid];
-    }
     __syncthreads();
     if (tid < rows) {
       float sum = 0;
 #pragma unroll
       for (int part = 0; part < S::kColumnWarps; ++part) sum += s.du[part * kRows + tid];
-      a.du[s.pair[tid]] += sum;
+      a.du[shown.pair[tid]] += sum;
     }
-    __syncthreads();
-    if (moves) s.pair[tid] = pair, s.at[tid] = at, s.tokens[tid] = tokens, s.u[tid] = argument_u;
-    __syncthreads();
+    shown.drop(rows);
   }
 
   const MlpPartial place(in.heads, in.kernels);
@@ -360,10 +307,20 @@ __global__ void __launch_bounds__(Shape<KP, HP>::kThreads, 1) distance_rows(cons
 void distance_backward_bf16(Gpu& gpu, const DistanceBackward& a) {
   with_padded_sizes(a.in, [&](auto kernels, auto heads) {
     constexpr int KP = decltype(kernels)::value, HP = decltype(heads)::value;
-    SharedCut cut(nullptr);
-    Tile<KP, HP> tile(cut);
-    launch(gpu, distance_rows<KP, HP>, dim3(static_cast<unsigned>(distance_blocks(a.in))),
-           dim3(Shape<KP, HP>::kThreads), cut.bytes(), a);
+    const auto with_rows = [&](auto rows) {
+      using S = Shape<KP, HP, decltype(rows)::value>;
+      SharedCut cut(nullptr);
+      Tile<KP, HP, S::kRows> tile(cut);
+      if (cut.bytes() > gpu.shared_bytes_of_block()) return false;
+      launch(gpu, distance_rows<KP, HP, S::kRows>, dim3(static_cast<unsigned>(distance_blocks(a.in))),
+             dim3(S::kThreads), cut.bytes(), a);
+      return true;
+    };
+    // The largest weights leave registers for half as many rows, and so does shared memory where a block has 99 KiB.
+    if constexpr (KP < 128 || HP < 64) {
+      if (with_rows(std::integral_constant<int, 64>{})) return;
+    }
+    if constexpr (KP == 128) with_rows(std::integral_constant<int, 32>{});
   });
 }
 

@@ -15,21 +15,12 @@ using namespace cuda;
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 constexpr int kRows = 32, kPitch = kRows + 4;  // sixteen-byte accesses down a column meet different banks
 constexpr int kWarpRows = 8, kRowWarps = kRows / kWarpRows;
-constexpr int kQueue = kRows + kThreads;
-constexpr std::size_t kMostShared = 160 * 1024;
 
 struct Tile {
-  std::int64_t *pair, *at, *stride;  // [kQueue] index of the pair; head h of it is at + h · stride in dbias
-  float* u;                          // [kQueue]
-  int* count;                        // [kWarps]
-  float* large;                      // [large_values], null if that is in device memory
+  ShownPairs<kThreads, kRows> shown;
+  float* large;  // [large_values], null if that is in device memory
   MOLEBLEND_HD Tile(SharedCut& cut, std::int64_t large_values)
-      : pair(cut.take<std::int64_t>(kQueue)),
-        at(cut.take<std::int64_t>(kQueue)),
-        stride(cut.take<std::int64_t>(kQueue)),
-        u(cut.take<float>(kQueue)),
-        count(cut.take<int>(kWarps)),
-        large(large_values > 0 ? cut.take<float>(large_values) : nullptr) {}
+      : shown(cut), large(large_values > 0 ? cut.take<float>(large_values) : nullptr) {}
 };
 /// Of what lies [K, kPitch], three times, and [H, kPitch].
 MOLEBLEND_HD inline std::int64_t large_values(const Input& in) {
@@ -96,7 +87,8 @@ __global__ void __launch_bounds__(kThreads) distance_rows(const DistanceBackward
   const Input& in = a.in;
   const auto heads = static_cast<int>(in.heads), kernels = static_cast<int>(in.kernels);
   SharedCut cut(memory);
-  const Tile s(cut, a.overflow ? 0 : large_values(in));
+  Tile s(cut, a.overflow ? 0 : large_values(in));
+  auto& shown = s.shown;
   float* const gaussian = a.overflow ? a.overflow + large_values(in) * blockIdx.x : s.large;
   float* const hidden = gaussian + in.kernels * kPitch;
   float* const slope = hidden + in.kernels * kPitch;
@@ -108,47 +100,15 @@ __global__ void __launch_bounds__(kThreads) distance_rows(const DistanceBackward
   for (std::int64_t k = tid; k < place.length; k += kThreads) part[k] = 0;
   for (int k = tid; k < 2 * kernels; k += kThreads) gaussian_part[k] = 0;
 
-  const std::int64_t* offset = in.packed.pair_offset;
-  const Share share = share_of(in.packed.pairs(), blockIdx.x, gridDim.x);
-  std::int64_t next = share.begin, own = next + tid;
-  std::int64_t b = own < share.end ? molecule_of(offset, in.packed.molecules, own) : 0;
-  int queued = 0;
-  __syncthreads();
-  for (;;) {
-    while (queued < kRows && next < share.end) {
-      const bool shows = own < share.end && (in.pair_visible[own] & kShowDistance);
-      const unsigned showing = __ballot_sync(kFullWarp, shows);
-      if (lane == 0) s.count[warp] = __popc(showing);
-      __syncthreads();
-      int at = queued + __popc(showing & ((1u << lane) - 1));
-#pragma unroll
-      for (int w = 0; w < kWarps; ++w) {
-        at += w < warp ? s.count[w] : 0;
-        queued += s.count[w];
-      }
-      if (shows) {
-        while (offset[b + 1] <= own) ++b;
-        const std::int64_t n = in.packed.atoms_of(b), local = own - offset[b], i = quotient(local, n),
-                           j = local - i * n;
-        const std::int64_t first = in.packed.atom_offset[b];
-        s.pair[at] = own;
-        s.at[at] = in.heads * in.packed.token_pair_offset[b] + (i + 1) * (n + 1) + j + 1;
-        s.stride[at] = (n + 1) * (n + 1);
-        s.u[at] = argument(in, first + i, first + j).u;
-      }
-      next += kThreads, own += kThreads;
-      __syncthreads();
-    }
-    if (queued == 0) break;
-    const int rows = min(queued, kRows);
-
+  shown.start(in);
+  while (const int rows = shown.fill(in)) {
     // Rows past the last are finite, with a gradient of zero.
-    const float u = lane < rows ? s.u[lane] : 0.0f;
+    const float u = lane < rows ? shown.u[lane] : 0.0f;
     for (int k = warp; k < kernels; k += kWarps) {
       gaussian[k * kPitch + lane] = a.e.height[k] * bell<false>((u - a.e.mean[k]) * a.e.inverse_sigma[k]);
     }
     for (int h = warp; h < heads; h += kWarps) {
-      dout[h * kPitch + lane] = lane < rows ? a.dbias[s.at[lane] + h * s.stride[lane]] : 0.0f;
+      dout[h * kPitch + lane] = lane < rows ? a.dbias[shown.at[lane] + h * shown.stride(lane)] : 0.0f;
     }
     __syncthreads();
 
@@ -187,7 +147,7 @@ __global__ void __launch_bounds__(kThreads) distance_rows(const DistanceBackward
       float dmean = 0, dsigma = 0;
       for (int m = 0; m < rows; ++m) {
         float& dg = hidden[k * kPitch + m];
-        const float z = (s.u[m] - mean) * inverse_sigma, w = dg * gaussian[k * kPitch + m] * inverse_sigma;
+        const float z = (shown.u[m] - mean) * inverse_sigma, w = dg * gaussian[k * kPitch + m] * inverse_sigma;
         dg = w * z;
         dmean += w * z;
         dsigma += w * (z * z - 1.0f);
@@ -195,24 +155,14 @@ __global__ void __launch_bounds__(kThreads) distance_rows(const DistanceBackward
       gaussian_part[k] += dmean;
       gaussian_part[kernels + k] += dsigma;
     }
-    // What is queued beyond the tile moves to the front.
-    queued -= rows;
-    const bool moves = tid < queued;
-    std::int64_t pair = 0, at = 0, stride = 0;
-    float argument_u = 0;
-    if (moves) {
-      pair = s.pair[kRows + tid], at = s.at[kRows + tid], stride = s.stride[kRows + tid], argument_u = s.u[kRows + tid];
-    }
     __syncthreads();
     for (int m = warp; m < rows; m += kWarps) {
       float sum = 0;
       for (int k = lane; k < kernels; k += 32) sum += hidden[k * kPitch + m];
       sum = warp_sum(sum);
-      if (lane == 0) a.du[s.pair[m]] -= sum;
+      if (lane == 0) a.du[shown.pair[m]] -= sum;
     }
-    __syncthreads();
-    if (moves) s.pair[tid] = pair, s.at[tid] = at, s.stride[tid] = stride, s.u[tid] = argument_u;
-    __syncthreads();
+    shown.drop(rows);
   }
 }
 
@@ -224,8 +174,8 @@ std::size_t tile_bytes(std::int64_t large) {
 
 }  // namespace
 
-std::int64_t overflow_of_distance_backward_float(const Input& in) {
-  return tile_bytes(large_values(in)) <= kMostShared ? 0 : large_values(in) * distance_blocks(in);
+std::int64_t overflow_of_distance_backward_float(Gpu& gpu, const Input& in) {
+  return tile_bytes(large_values(in)) <= gpu.shared_bytes_of_block() ? 0 : large_values(in) * distance_blocks(in);
 }
 
 void distance_backward_float(Gpu& gpu, const DistanceBackward& a) {

@@ -20,6 +20,19 @@
 
 namespace moleblend::testing {
 
+/// What a test is to do: under ThreadSanitizer, which follows every access of every CUDA thread, less of it that reaches the same kernels
+/// and, in each, all that threads do for each other.
+#ifdef MOLEBLEND_THREAD_SANITIZED
+constexpr bool kThreadSanitized = true;
+#else
+constexpr bool kThreadSanitized = false;
+#endif
+/// The lists live as long as the expression in which this is called.
+template <class T>
+constexpr std::initializer_list<T> sized(std::initializer_list<T> usual, std::initializer_list<T> thread_sanitized) {
+  return kThreadSanitized ? thread_sanitized : usual;
+}
+
 /// A device of each test's own: the executor, or a GPU. Where there is none, no test runs (main.cpp).
 class CudaTest : public ::testing::Test {
  protected:
@@ -61,6 +74,14 @@ class DeviceVector {
   std::size_t count_;
 };
 
+/// Device memory that holds NaN: what an operation must overwrite.
+template <class T>
+DeviceVector<T> unset(Gpu& gpu, std::size_t count) {
+  std::vector<T> v(count);
+  if (count > 0) std::memset(static_cast<void*>(v.data()), 0xFF, count * sizeof(T));
+  return DeviceVector<T>(gpu, v);
+}
+
 /// A packed batch's offsets in device memory, with what GPU kernels ask for.
 class DevicePacked {
  public:
@@ -90,6 +111,11 @@ std::vector<double> as_double(const std::vector<T>& v) {
 template <class T>
 std::vector<double> rounded(const std::vector<double>& v) {
   return as_double(stored<T>(v));
+}
+
+/// To bf16 and back: what a plain bf16 version does to each array.
+inline double in_bf16(double x) {
+  return to_float(to_bf16(static_cast<float>(x)));
 }
 
 /// Root mean square of (a − b); NaN in either comes through.

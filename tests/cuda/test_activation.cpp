@@ -10,17 +10,6 @@ using Vec = std::vector<double>;
 
 constexpr std::uint32_t kLayer = 3;
 
-double to_stored_bf16(double x) {
-  return to_float(to_bf16(static_cast<float>(x)));
-}
-
-template <class T>
-DeviceVector<T> unset(Gpu& gpu, std::size_t count) {
-  std::vector<T> v(count);
-  if (count > 0) std::memset(static_cast<void*>(v.data()), 0xFF, count * sizeof(T));
-  return DeviceVector<T>(gpu, v);
-}
-
 template <class T>
 struct Case {
   PackedSizes sizes;
@@ -72,8 +61,8 @@ struct Case {
       factor.insert(factor.end(), f.begin(), f.end());
     }
     for (std::size_t k = 0; k < x.size(); ++k) {
-      r.y[k] = to_stored_bf16(factor[k] * to_stored_bf16(gelu(x[k])));
-      r.dx[k] = to_stored_bf16(gelu_derivative(x[k]) * to_stored_bf16(factor[k] * dy[k]));
+      r.y[k] = in_bf16(factor[k] * in_bf16(gelu(x[k])));
+      r.dx[k] = in_bf16(gelu_derivative(x[k]) * in_bf16(factor[k] * dy[k]));
     }
     return r;
   }

@@ -15,6 +15,7 @@ using testing::DeviceVector;
 using testing::expect_close;
 using testing::expect_same_bytes_twice;
 using testing::expect_within_plain_bf16;
+using testing::in_bf16;
 using testing::PackedSizes;
 using testing::random_values;
 using testing::rounded;
@@ -101,10 +102,6 @@ GpuResults<T> on_gpu(Gpu& gpu, const Case& c, bool bias_gradient = true) {
   return {out.host(), dqkv.host(), dbias.host()};
 }
 
-double bf(double x) {
-  return to_float(to_bf16(static_cast<float>(x)));
-}
-
 /// As separate kernels have it: scores, biased scores, probabilities, dropped probabilities and their gradients are arrays in bf16.
 Results plain_bf16(const Case& c) {
   const Packed p = c.sizes.packed();
@@ -127,32 +124,32 @@ Results plain_bf16(const Case& c) {
         for (std::int64_t j = 0; j < n; ++j) {
           double x = 0;
           for (std::int64_t f = 0; f < d; ++f) x += c.qkv[q(i, f)] * c.qkv[q(j, f) + w];
-          x = bf(bf(x * c.scale()) +
-                 (c.bias.empty()
-                      ? 0
-                      : c.bias[static_cast<std::size_t>(c.heads * p.token_pair_offset[b] + (h * n + i) * n + j)]));
+          x = in_bf16(in_bf16(x * c.scale()) +
+                      (c.bias.empty()
+                           ? 0
+                           : c.bias[static_cast<std::size_t>(c.heads * p.token_pair_offset[b] + (h * n + i) * n + j)]));
           s[static_cast<std::size_t>(j)] = x;
           largest = std::max(largest, x);
         }
         for (double& x : s) sum += x = std::exp(x - largest);
         for (std::int64_t j = 0; j < n; ++j) {
           const auto at = static_cast<std::size_t>(j);
-          s[at] = bf(s[at] / sum);
+          s[at] = in_bf16(s[at] / sum);
           const auto element = static_cast<std::uint32_t>((h * n + i) * stride + j);
           if (c.dropout.active()) {
             const PhiloxWords words =
                 philox(c.key[static_cast<std::size_t>(b)], element / 8, Draw::attention_dropout, kLayer);
             factor[at] = c.dropout.keeps(words, element) ? c.dropout.scale : 0;
           }
-          dropped[static_cast<std::size_t>(i)].push_back(bf(s[at] * factor[at]));
+          dropped[static_cast<std::size_t>(i)].push_back(in_bf16(s[at] * factor[at]));
           double x = 0;
           for (std::int64_t f = 0; f < d; ++f) x += c.dout[o(i, f)] * c.qkv[q(j, f) + 2 * w];
-          dp[at] = bf(bf(x) * factor[at]);
+          dp[at] = in_bf16(in_bf16(x) * factor[at]);
           delta += s[at] * dp[at];
         }
         for (std::int64_t j = 0; j < n; ++j) {
           const auto at = static_cast<std::size_t>(j);
-          const double x = bf(s[at] * (dp[at] - delta));
+          const double x = in_bf16(s[at] * (dp[at] - delta));
           ds[static_cast<std::size_t>(i)].push_back(x);
           r.dbias[static_cast<std::size_t>(c.heads * p.token_pair_offset[b] + (h * n + i) * n + j)] += x;
         }
@@ -167,10 +164,10 @@ Results plain_bf16(const Case& c) {
             dk += ds[column][row] * c.qkv[q(j, f)];
             dv += dropped[column][row] * c.dout[o(j, f)];
           }
-          r.out[o(i, f)] = bf(out);
-          r.dqkv[q(i, f)] = bf(dq * c.scale());
-          r.dqkv[q(i, f) + w] = bf(dk * c.scale());
-          r.dqkv[q(i, f) + 2 * w] = bf(dv);
+          r.out[o(i, f)] = in_bf16(out);
+          r.dqkv[q(i, f)] = in_bf16(dq * c.scale());
+          r.dqkv[q(i, f) + w] = in_bf16(dk * c.scale());
+          r.dqkv[q(i, f) + 2 * w] = in_bf16(dv);
         }
     }
   }

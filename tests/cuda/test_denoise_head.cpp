@@ -4,9 +4,9 @@
 #include <bit>
 #include <limits>
 
-#include "kernels/denoise_head/denoise_head.h"
 #include "kernels/pair_head/cosine_loss.h"
 #include "tests/cuda/device.h"
+#include "tests/kernels/denoise_case.h"
 
 namespace moleblend {
 namespace {
@@ -17,8 +17,6 @@ using testing::DevicePacked;
 using testing::DeviceVector;
 using testing::expect_close;
 using testing::expect_within_plain_bf16;
-using testing::PackedSizes;
-using testing::random_values;
 using testing::rounded;
 using testing::stored;
 
@@ -42,38 +40,8 @@ struct Options {
   bool gradient = true, dbias = true, prediction = true, known = true;
 };
 
-struct Case {
-  PackedSizes sizes;
-  std::int64_t heads, width;
-  Dropout dropout;
-  std::vector<double> qkv, bias, positions, force_weight, force_bias;
-  std::vector<float> noise;
-  std::vector<std::uint8_t> has_positions, known, visible;
-  std::vector<std::uint64_t> key;
-  double loss_scale = 0.3;
-
-  Case(std::initializer_list<int> molecules, std::int64_t h, std::int64_t head_width, double drop)
-      : Case(PackedSizes(molecules), h, head_width, drop) {}
-  Case(const PackedSizes& molecules, std::int64_t h, std::int64_t head_width, double drop)
-      : sizes(molecules), heads(h), width(h * head_width), dropout(Dropout::of(drop)) {
-    const Packed p = sizes.packed();
-    qkv = random_values(size_t(p.atoms() * 3 * width), 1);
-    bias = random_values(size_t(heads * p.token_pairs()), 2);
-    positions = random_values(size_t(p.atoms() * 3), 3, 2);
-    noise = as<float>(random_values(size_t(p.atoms() * 3), 4, 0.2));
-    force_weight = random_values(size_t(3 * width), 5, 0.5);
-    force_bias = random_values(3, 6, 0.5);
-    for (std::int64_t b = 0; b < p.molecules; ++b) {
-      has_positions.push_back(b % 4 != 1);
-      key.push_back(molecule_key(3, 2, std::uint64_t(b)));
-    }
-    for (std::int64_t i = 0; i < p.atoms(); ++i) {
-      visible.push_back(i % 5 == 2 ? kShowDegree : kShowGaussians);
-      known.push_back(i % 7 != 6);
-    }
-  }
-
-  double scale() const { return 1 / std::sqrt(double(width) / double(heads)); }
+struct Case : testing::DenoiseCase {
+  using DenoiseCase::DenoiseCase;
 
   /// The truth: fp64 on the CPU, of the values that are left after rounding to T.
   template <class T>
@@ -160,7 +128,7 @@ struct Case {
     const auto x = rounded<bf16>(qkv), pair = rounded<bf16>(bias);
     const Packed p = sizes.packed();
     const std::int64_t d = width / heads, ld = 3 * width;
-    const auto round = [](double value) { return static_cast<double>(to_float(to_bf16(static_cast<float>(value)))); };
+    const auto round = testing::in_bf16;
     Output o = empty();
     o.result = {};
     std::fill(o.prediction.begin(), o.prediction.end(), 0.0);
@@ -336,43 +304,31 @@ struct Shape {
 };
 // Each head width of its own, some between and beyond them, some that are no whole 16 bytes; heads that fill a block's four and that don't.
 constexpr Shape kShapes[] = {{5, 24}, {4, 16}, {2, 32}, {1, 64}, {3, 5}, {2, 40}, {1, 88}};
-// One tile and its neighbours, two by two, and longer; the second, sixth and tenth have no positions.
+// One tile and its neighbours, two by two, and longer.
 const std::initializer_list<int> kMolecules = {16, 5, 1, 31, 17, 32, 2, 33, 20, 48};
 
-TEST_F(DenoiseHeadCuda, FloatIsTheCpuVersion) {
+template <class F>
+void for_each_case(const F& check) {
   for (const Shape& shape : kShapes) {
     SCOPED_TRACE(shape.head_width);
-    check_float(Case(kMolecules, shape.heads, shape.head_width, 0.1));
+    check(Case(kMolecules, shape.heads, shape.head_width, 0.1));
   }
-  check_float(Case({7, 3, 20, 130}, 2, 8, 0.1));
-  check_float(Case({14, 6, 40, 25}, 4, 24, 0));
+  check(Case({7, 3, 20, 130}, 2, 8, 0.1));
+  check(Case({14, 6, 40, 25}, 4, 24, 0));
+}
+
+TEST_F(DenoiseHeadCuda, FloatIsTheCpuVersion) {
+  for_each_case([&](const Case& c) { check_float(c); });
 }
 
 TEST_F(DenoiseHeadCuda, Bf16IsWithinThePlainError) {
-  for (const Shape& shape : kShapes) {
-    SCOPED_TRACE(shape.head_width);
-    check_bf16(Case(kMolecules, shape.heads, shape.head_width, 0.1));
-  }
-  check_bf16(Case({7, 3, 20, 130}, 2, 8, 0.1));
-  check_bf16(Case({14, 6, 40, 25}, 4, 24, 0));
+  for_each_case([&](const Case& c) { check_bf16(c); });
 }
 
 TEST_F(DenoiseHeadCuda, TwoRunsAreTheSame) {
   const Case c(kMolecules, 5, 24, 0.1);
   testing::expect_same_bytes_twice([&] { return c.run<float>(gpu()).everything(); }, "float");
   testing::expect_same_bytes_twice([&] { return c.run<bf16>(gpu()).everything(); }, "bf16");
-}
-
-TEST_F(DenoiseHeadCuda, MoreMoleculesThanBlocksLookAtThem) {
-  // Molecules of 17 to 31 atoms are handed out in turn to at most 256 blocks a group of heads.
-  PackedSizes many(std::initializer_list<int>{});
-  for (int b = 0; b < 300; ++b) {
-    const std::int64_t n = b % 40 == 7 ? 19 : b % 40 == 3 ? 2 : 17;
-    many.atom.push_back(many.atom.back() + n);
-    many.pair.push_back(many.pair.back() + n * n);
-    many.token_pair.push_back(many.token_pair.back() + (n + 1) * (n + 1));
-  }
-  check_float(Case(many, 1, 8, 0.1));
 }
 
 TEST_F(DenoiseHeadCuda, WhatMayBeNull) {

@@ -5,9 +5,9 @@
 #include <random>
 
 #include "kernels/pair_head/cosine_loss.h"
-#include "kernels/pair_head/pair_head.h"
 #include "kernels/pair_head/smooth_l1.h"
 #include "tests/cuda/device.h"
+#include "tests/kernels/pair_case.h"
 
 namespace moleblend {
 namespace {
@@ -18,7 +18,10 @@ using testing::DeviceVector;
 using testing::expect_close;
 using testing::expect_same_bytes_twice;
 using testing::expect_within_plain_bf16;
+using testing::Head;
+using testing::kHeads;
 using testing::PackedSizes;
+using testing::PairCase;
 using testing::random_values;
 using testing::rounded;
 using testing::stored;
@@ -26,18 +29,7 @@ using testing::stored;
 class PairHead : public testing::CudaTest {};
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr std::int64_t kStride = 6 * 32, kRow = 64, kColumn = 96;  // the second head's columns among three heads'
-enum class Head { spd, edge, displacement, distance };
-constexpr Head kHeads[] = {Head::spd, Head::edge, Head::displacement, Head::distance};
-
-const char* name(Head head) {
-  constexpr const char* kNames[] = {"spd", "edge", "displacement", "distance"};
-  return kNames[static_cast<int>(head)];
-}
-std::int64_t outputs_of(Head head) {
-  constexpr std::int64_t kOutputs[] = {kSpdClasses, kPathHops * kEdgeClasses, 3, 1};
-  return kOutputs[static_cast<int>(head)];
-}
+constexpr std::int64_t kStride = PairCase::kStride, kRow = PairCase::kRow;
 
 /// What a head found and its gradients, in double.
 struct Output {
@@ -53,61 +45,18 @@ struct Output {
   }
 };
 
-/// Molecules with random relations and positions; the relations need not belong to a graph.
-struct Case {
-  PackedSizes sizes;
-  Head head;
-  std::int64_t outputs;
-  std::vector<double> features, weight, bias;
-  std::vector<std::uint16_t> spd;
-  std::vector<std::uint8_t> path, has_positions, known;
-  std::vector<float> positions;
-  double scale = 0.7;
+struct Case : PairCase {
   bool gradient = true, logits = false, all_known = false;
   double gradient_start = 0;  // of dweight and dbias
 
-  Case(Head h, const PackedSizes& molecules) : sizes(molecules), head(h), outputs(outputs_of(h)) {
+  Case(Head h, const PackedSizes& molecules) : PairCase(h, molecules) {
+    // From atom 20 on tiles in which no pair counts.
     const Packed p = sizes.packed();
-    features = random_values(static_cast<std::size_t>(p.atoms() * kStride), 1, 0.7);
-    weight = random_values(static_cast<std::size_t>(outputs * 1024), 2, 0.1);
-    bias = random_values(static_cast<std::size_t>(outputs), 3);
-    std::mt19937 g(4);
-    spd.resize(static_cast<std::size_t>(p.pairs()));
-    path.resize(static_cast<std::size_t>(p.pairs() * kPathHops));
     for (std::int64_t b = 0; b < p.molecules; ++b) {
       const std::int64_t n = p.atoms_of(b);
-      for (std::int64_t i = 0; i < n; ++i)
-        for (std::int64_t j = 0; j < n; ++j) {
-          const auto pair = static_cast<std::size_t>(p.pair_offset[b] + i * n + j);
-          // Distances past the last class, pairs without a path, and from atom 20 on tiles in which no pair counts.
-          const bool near = i < 20 || j < 16;
-          const int s = i == j ? 0 : !near || g() % 9 == 0 ? kUnreachable : 1 + static_cast<int>(g() % 25);
-          spd[pair] = static_cast<std::uint16_t>(s);
-          for (int hop = 0; hop < kPathHops && s != kUnreachable && hop < s; ++hop)
-            path[pair * kPathHops + static_cast<std::size_t>(hop)] = static_cast<std::uint8_t>(1 + g() % kBondCodes);
-        }
-      has_positions.push_back(b % 3 != 2);
-    }
-    const auto x = random_values(static_cast<std::size_t>(p.atoms() * 3), 5, 2);
-    positions.assign(x.begin(), x.end());
-    known.assign(static_cast<std::size_t>(p.atoms()), 1);
-    for (std::size_t k = 5; k < known.size(); k += 11) known[k] = 0;
-    // Two atoms at one place: no direction to predict.
-    if (p.atoms() > 3) std::copy_n(positions.begin() + 3, 3, positions.begin() + 6);
-  }
-
-  /// The operation on `device`, its arrays of T there.
-  template <class T, class Device>
-  void call(Device& device, const Packed& packed, const Bilinear<T>& bilinear, const std::uint16_t* s,
-            const std::uint8_t* codes, const float* x, const std::uint8_t* has, const std::uint8_t* is_known,
-            Wide<T>* to, PairLossResult* result) const {
-    if (head == Head::spd) {
-      spd_loss(device, SpdLoss<T>{packed, bilinear, s, scale, to, result});
-    } else if (head == Head::edge) {
-      edge_loss(device, EdgeLoss<T>{packed, bilinear, codes, scale, to, result});
-    } else {
-      const auto target = head == Head::distance ? DistanceTarget::distance : DistanceTarget::displacement;
-      distance_loss(device, DistanceLoss<T>{packed, bilinear, target, x, has, is_known, scale, to, result});
+      for (std::int64_t i = 20; i < n; ++i)
+        for (std::int64_t j = 16; j < n; ++j)
+          if (i != j) clear_relations(p.pair_offset[b] + i * n + j, kUnreachable);
     }
   }
 
@@ -162,7 +111,7 @@ struct Case {
 
   /// A straightforward bf16 program: U, the outputs, their gradients, dU, dR and dc are arrays in bf16.
   Output plain() const {
-    const auto round = [](double v) { return static_cast<double>(to_float(to_bf16(static_cast<float>(v)))); };
+    const auto round = testing::in_bf16;
     const auto f = rounded<bf16>(features), w = rounded<bf16>(weight), m = rounded<float>(bias);
     const Packed p = sizes.packed();
     const auto C = static_cast<std::size_t>(outputs);
@@ -350,17 +299,14 @@ TEST_F(PairHead, ManyMolecules) {
     const int count = head == Head::edge ? 860 : head == Head::spd ? 280 : 540;
     for (int b = 0; b < count; ++b) {
       const std::int64_t n = b % 100 == 0 ? 6 : 2;
-      sizes.atom.push_back(sizes.atom.back() + n);
-      sizes.pair.push_back(sizes.pair.back() + n * n);
-      sizes.token_pair.push_back(sizes.token_pair.back() + (n + 1) * (n + 1));
+      sizes.add(n);
     }
     Case c(head, sizes);
     for (int b = 0; b < count - 8; ++b) {
       if (b % 100 == 0) continue;
       const std::int64_t first = sizes.pair[static_cast<std::size_t>(b)];
       c.has_positions[static_cast<std::size_t>(b)] = 0;
-      std::fill_n(c.spd.begin() + first, 4, std::uint16_t{0});
-      std::fill_n(c.path.begin() + first * kPathHops, 4 * kPathHops, std::uint8_t{0});
+      for (std::int64_t pair = first; pair < first + 4; ++pair) c.clear_relations(pair, 0);
     }
     const Output truth = c.truth<float>(), o = c.run<float>(gpu());
     ASSERT_GE(truth.result.count, 8);
@@ -448,7 +394,7 @@ struct MapCase {
   }
   /// With gelu(x), its normalised form and the gradient of it as arrays in bf16.
   Gradients plain() const {
-    const auto round = [](double v) { return static_cast<double>(to_float(to_bf16(static_cast<float>(v)))); };
+    const auto round = testing::in_bf16;
     const auto xs = rounded<bf16>(x), w = rounded<float>(weight), m = rounded<float>(bias), d = rounded<bf16>(dy);
     Gradients g{std::vector<double>(xs.size()), std::vector<double>(xs.size()), std::vector<double>(w.size(), 2),
                 std::vector<double>(w.size(), 3)};

@@ -8,18 +8,6 @@ namespace {
 
 using Vec = std::vector<double>;
 
-double to_stored_bf16(double x) {
-  return to_float(to_bf16(static_cast<float>(x)));
-}
-
-/// Device memory that holds NaN: what an operation must overwrite.
-template <class T>
-DeviceVector<T> unset(Gpu& gpu, std::size_t count) {
-  std::vector<T> v(count);
-  if (count > 0) std::memset(static_cast<void*>(v.data()), 0xFF, count * sizeof(T));
-  return DeviceVector<T>(gpu, v);
-}
-
 struct Options {
   bool branch = true, keep = true, in_place = false;
   double hidden = 0, path = 0;
@@ -129,16 +117,16 @@ struct Case {
       double mean = 0, variance = 0;
       for (std::size_t d = 0; d < v.size(); ++d) {
         const std::size_t at = static_cast<std::size_t>(t * width) + d;
-        const double dropped = to_stored_bf16(elements[at] * branch[at]);
-        v[d] = options.branch ? to_stored_bf16(x[at] + to_stored_bf16(paths[at] * dropped)) : x[at];
+        const double dropped = in_bf16(elements[at] * branch[at]);
+        v[d] = options.branch ? in_bf16(x[at] + in_bf16(paths[at] * dropped)) : x[at];
         mean += v[d] / static_cast<double>(width);
       }
       for (const double value : v) variance += (value - mean) * (value - mean) / static_cast<double>(width);
       for (std::size_t d = 0; d < v.size(); ++d) {
         const std::size_t at = static_cast<std::size_t>(t * width) + d;
         const double normalised = (v[d] - mean) / std::sqrt(variance + kLayerNormEpsilon);
-        k.normalised[at] = to_stored_bf16(normalised);
-        k.y[at] = to_stored_bf16(normalised * weight[d] + bias[d]);
+        k.normalised[at] = in_bf16(normalised);
+        k.y[at] = in_bf16(normalised * weight[d] + bias[d]);
       }
     }
     return k;
@@ -147,8 +135,8 @@ struct Case {
     const auto [elements, paths] = factors();
     Gradients g = true_gradients(kept);
     for (std::size_t k = 0; k < g.dx.size(); ++k) {
-      g.dx[k] = to_stored_bf16(g.dx[k]);
-      g.dbranch[k] = to_stored_bf16(elements[k] * to_stored_bf16(paths[k] * g.dx[k]));
+      g.dx[k] = in_bf16(g.dx[k]);
+      g.dbranch[k] = in_bf16(elements[k] * in_bf16(paths[k] * g.dx[k]));
     }
     return g;
   }

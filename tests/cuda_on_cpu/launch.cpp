@@ -32,7 +32,7 @@ bool possible(dim3 grid, dim3 block, std::size_t shared_bytes) {
   const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
   const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
   return threads > 0 && threads <= kMaxThreads && block.z <= 64 && blocks > 0 && grid.x <= 0x7FFFFFFFu &&
-         grid.y <= 65535 && grid.z <= 65535 && shared_bytes <= kDynamicSharedLimit;
+         grid.y <= 65535 && grid.z <= 65535 && shared_bytes <= shared_limit();
 }
 
 unsigned workers(std::uint64_t blocks, unsigned threads) {
@@ -139,6 +139,14 @@ cudaError_t launch_raw(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStre
   for (std::thread& other : others) other.join();
   if (launch.failed) error_of_thread = cudaErrorLaunchFailure;  // it may have been noted by another thread
   return launch.failed ? cudaErrorLaunchFailure : cudaSuccess;
+}
+
+std::size_t shared_limit() {
+  static const std::size_t limit = [] {
+    const char* kilobytes = std::getenv("CUDA_ON_CPU_SHARED_KB");
+    return (kilobytes ? std::strtoull(kilobytes, nullptr, 10) : 227) * 1024;
+  }();
+  return limit;
 }
 
 const char* last_error() {

@@ -1,11 +1,16 @@
 #pragma once
-// Errors of launches, as the host API hands them on.
+// What the host API tells of launches.
+
+#include <cstddef>
 
 #include "runtime.h"
 
 namespace cuda_on_cpu {
 
-/// Of the calling host thread, since it was last taken.
+/// Most shared memory of a block, in bytes.
+std::size_t shared_limit();
+
+/// Error of the calling host thread, since it was last taken.
 cudaError_t peek_error();
 cudaError_t take_error();
 

@@ -12,6 +12,7 @@
 // Environment variables:
 //   CUDA_ON_CPU_ORDER     the order in which threads and blocks run: fwd (default: the lowest warp as far as it goes), rev (the highest),
 //                         rand:<seed> (any, the same for the same seed)
+//   CUDA_ON_CPU_SHARED_KB most shared memory of a block; default: 227, as of compute capability 9.0
 //   CUDA_ON_CPU_WORKERS   host threads a launch is spread over; default: all. Always 1 under ThreadSanitizer.
 //   CUDA_ON_CPU_STACK_KB  stack of a fiber; default 64, with a sanitizer 128. An overflow faults.
 //

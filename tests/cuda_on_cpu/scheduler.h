@@ -12,8 +12,7 @@ constexpr unsigned kWarpSize = 32;
 constexpr unsigned kMaxThreads = 1024;
 constexpr unsigned kMaxWarps = kMaxThreads / kWarpSize;
 constexpr std::size_t kStaticSharedLimit = 48 * 1024;
-constexpr std::size_t kDynamicSharedLimit = 227 * 1024;  // of sm_90; sm_80 has 163 KiB
-constexpr std::size_t kSharedArena = 512 * 1024;         // dynamic shared memory, then variables, with red zones
+constexpr std::size_t kSharedArena = 512 * 1024;  // dynamic shared memory, then variables, with red zones
 constexpr int kMaxSharedVariables = 64;
 constexpr int kFiberSets = 5;
 constexpr Site kNowhere{"?", 0};

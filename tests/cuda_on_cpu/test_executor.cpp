@@ -282,11 +282,16 @@ TEST(Executor, FindsMisalignedRowsOfMatrices) {
 
 // ---- shared memory ------------------------------------------------------------------------------
 
-__global__ void reverse_in_plain_shared(float* out) {
-  __shared__ float values[64];
+template <int N>
+__device__ void reverse_through(float (&values)[N], float* out) {
   values[threadIdx.x] = static_cast<float>(threadIdx.x);
   __syncthreads();
-  out[threadIdx.x] = values[63 - threadIdx.x];
+  out[threadIdx.x] = values[N - 1 - threadIdx.x];
+}
+
+__global__ void reverse_in_plain_shared(float* out) {
+  __shared__ float values[64];
+  reverse_through(values, out);
 }
 TEST(Executor, RunsPlainSharedMemory) {
   DeviceArray<float> out(64);
@@ -296,9 +301,7 @@ TEST(Executor, RunsPlainSharedMemory) {
 
 __global__ void reverse(float* out) {
   GPU_SHARED(float, values, [1024]);
-  values[threadIdx.x] = static_cast<float>(threadIdx.x);
-  __syncthreads();
-  out[threadIdx.x] = values[1023 - threadIdx.x];
+  reverse_through(values, out);
 }
 TEST(Executor, RunsTheLargestBlocks) {
   DeviceArray<float> out(1024);

@@ -77,11 +77,12 @@ inline void expect_gradient(std::vector<double>& values, std::span<const double>
 struct PackedSizes {
   std::vector<std::int64_t> atom{0}, pair{0}, token_pair{0};
   explicit PackedSizes(std::initializer_list<int> sizes) {
-    for (const std::int64_t n : sizes) {
-      atom.push_back(atom.back() + n);
-      pair.push_back(pair.back() + n * n);
-      token_pair.push_back(token_pair.back() + (n + 1) * (n + 1));
-    }
+    for (const std::int64_t n : sizes) add(n);
+  }
+  void add(std::int64_t n) {
+    atom.push_back(atom.back() + n);
+    pair.push_back(pair.back() + n * n);
+    token_pair.push_back(token_pair.back() + (n + 1) * (n + 1));
   }
   Packed packed() const {
     return Packed::of(static_cast<std::int64_t>(atom.size()) - 1, atom.data(), pair.data(), token_pair.data());

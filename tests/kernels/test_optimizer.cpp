@@ -69,29 +69,38 @@ double norm_for(std::int64_t step) {
   return double(step) - 1e-6;
 }
 
+/// Parameters and moments; one step with gradient g.
+template <class T>
+struct State {
+  std::vector<T> p, m, v;
+  Adam<T> step(const std::vector<T>& g, const double& norm) {
+    return {.count = std::int64_t(p.size()),
+            .parameter = p.data(),
+            .gradient = g.data(),
+            .m = m.data(),
+            .v = v.data(),
+            .shadow = nullptr,
+            .norm = &norm,
+            .clip_norm = 0,
+            .learning_rate = 0,
+            .step = 1};
+  }
+};
+
 /// Five updates with changing gradients, learning rate and clipping.
 template <class T>
-struct Run {
-  std::vector<T> p, m, v;
-};
-template <class T>
-Run<T> five_updates(std::size_t count, int threads, double weight_decay) {
-  Run<T> r{as<T>(random_values(count, 1)), std::vector<T>(count), std::vector<T>(count)};
+State<T> five_updates(std::size_t count, int threads, double weight_decay) {
+  State<T> r{as<T>(random_values(count, 1)), std::vector<T>(count), std::vector<T>(count)};
   Cpu cpu(threads);
   for (std::int64_t step = 1; step <= 5; ++step) {
     const auto g = as<T>(random_values(count, std::uint64_t(10 + step), 0.01));
     const double norm = norm_for(step);
-    adam(cpu, Adam<T>{.count = std::int64_t(count),
-                      .parameter = r.p.data(),
-                      .gradient = g.data(),
-                      .m = r.m.data(),
-                      .v = r.v.data(),
-                      .shadow = nullptr,
-                      .norm = &norm,
-                      .clip_norm = 1,
-                      .learning_rate = 1e-2 * double(step - 1),
-                      .weight_decay = weight_decay,
-                      .step = step});
+    Adam<T> a = r.step(g, norm);
+    a.clip_norm = 1;
+    a.learning_rate = 1e-2 * double(step - 1);
+    a.weight_decay = weight_decay;
+    a.step = step;
+    adam(cpu, a);
   }
   return r;
 }
@@ -126,6 +135,39 @@ TEST(Adam, FollowsTheFormula) {
   }
 }
 
+// Stretches of zeros with a single gradient, m or v in them, at the places where blocks and vectors begin and end: every element is
+// what it is alone.
+TEST(Adam, AmongZerosAsAlone) {
+  constexpr std::size_t kCount = 1000;
+  for (const double weight_decay : {0.0, 0.1}) {
+    State<float> all{as<float>(random_values(kCount, 1)), std::vector<float>(kCount), std::vector<float>(kCount)};
+    std::vector<float> g(kCount);
+    g[0] = g[63] = g[999] = 0.5f;
+    all.m[128] = all.m[255] = -0.25f;
+    all.v[320] = all.v[447] = all.v[998] = 0.125f;
+    const State<float> before = all;
+    const double norm = 1;
+    Cpu cpu(2);
+    const auto update = [&](State<float>& state, const std::vector<float>& gradient) {
+      Adam<float> a = state.step(gradient, norm);
+      a.learning_rate = 1e-2;
+      a.weight_decay = weight_decay;
+      adam(cpu, a);
+    };
+    update(all, g);
+    std::size_t moved = 0;
+    for (std::size_t k = 0; k < kCount; ++k) {
+      State<float> one{{before.p[k]}, {before.m[k]}, {before.v[k]}};
+      update(one, {g[k]});
+      EXPECT_EQ(all.p[k], one.p[0]) << k;
+      EXPECT_EQ(all.m[k], one.m[0]) << k;
+      EXPECT_EQ(all.v[k], one.v[0]) << k;
+      moved += all.p[k] != before.p[k] || all.m[k] != before.m[k] || all.v[k] != before.v[k];
+    }
+    EXPECT_EQ(moved, weight_decay == 0 ? 8u : kCount);
+  }
+}
+
 TEST(Adam, SameBitsForAnyNumberOfThreads) {
   const auto one = five_updates<float>(10007, 1, 0.01);
   for (const int threads : {2, 3, 5}) {
@@ -138,42 +180,27 @@ TEST(Adam, SameBitsForAnyNumberOfThreads) {
 
 TEST(Adam, RateZeroMovesTheMomentsOnly) {
   Cpu cpu(1);
-  std::vector<float> p = {1}, g = {2}, m = {0}, v = {0};
-  const double norm = 2;
-  adam(cpu, Adam<float>{.count = 1,
-                        .parameter = p.data(),
-                        .gradient = g.data(),
-                        .m = m.data(),
-                        .v = v.data(),
-                        .shadow = nullptr,
-                        .norm = &norm,
-                        .clip_norm = 0,
-                        .learning_rate = 0,
-                        .step = 1});
-  EXPECT_EQ(p[0], 1);
-  EXPECT_FLOAT_EQ(m[0], 0.2f);
-  EXPECT_FLOAT_EQ(v[0], 0.004f);
+  State<float> s{{1}, {0}, {0}};
+  adam(cpu, s.step({2}, 2));
+  EXPECT_EQ(s.p[0], 1);
+  EXPECT_FLOAT_EQ(s.m[0], 0.2f);
+  EXPECT_FLOAT_EQ(s.v[0], 0.004f);
 }
 
 TEST(Adam, NormThatIsNotFiniteChangesNothing) {
   Cpu cpu(2);
   for (const double norm : {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
-    std::vector<float> p = {1, -1}, m = {3, 4}, v = {5, 6};
+    State<float> s{{1, -1}, {3, 4}, {5, 6}};
     const std::vector<float> g = {2, 2};
     std::vector<bf16> shadow = {{7}, {8}};
-    adam(cpu, Adam<float>{.count = 2,
-                          .parameter = p.data(),
-                          .gradient = g.data(),
-                          .m = m.data(),
-                          .v = v.data(),
-                          .shadow = shadow.data(),
-                          .norm = &norm,
-                          .clip_norm = 5,
-                          .learning_rate = 1,
-                          .step = 1});
-    EXPECT_EQ(p, (std::vector<float>{1, -1}));
-    EXPECT_EQ(m, (std::vector<float>{3, 4}));
-    EXPECT_EQ(v, (std::vector<float>{5, 6}));
+    Adam<float> a = s.step(g, norm);
+    a.shadow = shadow.data();
+    a.clip_norm = 5;
+    a.learning_rate = 1;
+    adam(cpu, a);
+    EXPECT_EQ(s.p, (std::vector<float>{1, -1}));
+    EXPECT_EQ(s.m, (std::vector<float>{3, 4}));
+    EXPECT_EQ(s.v, (std::vector<float>{5, 6}));
     EXPECT_EQ(shadow[0].bits, 7);
   }
 }
@@ -181,23 +208,17 @@ TEST(Adam, NormThatIsNotFiniteChangesNothing) {
 TEST(Adam, ShadowIsTheNewParametersRounded) {
   Cpu cpu(3);
   const std::size_t count = 1001;
-  auto p = as<float>(random_values(count, 1)), m = std::vector<float>(count), v = m;
+  State<float> s{as<float>(random_values(count, 1)), std::vector<float>(count), std::vector<float>(count)};
   const auto g = as<float>(random_values(count, 2));
   std::vector<bf16> shadow(count);
   const double norm = 1;
-  adam(cpu, Adam<float>{.count = std::int64_t(count),
-                        .parameter = p.data(),
-                        .gradient = g.data(),
-                        .m = m.data(),
-                        .v = v.data(),
-                        .shadow = shadow.data(),
-                        .norm = &norm,
-                        .clip_norm = 0,
-                        .learning_rate = 0.01,
-                        .step = 1});
+  Adam<float> a = s.step(g, norm);
+  a.shadow = shadow.data();
+  a.learning_rate = 0.01;
+  adam(cpu, a);
   // Rounding to 8 bits of significand: a relative error of at most 2⁻⁸.
   for (std::size_t k = 0; k < count; ++k)
-    ASSERT_TRUE(std::abs(to_float(shadow[k]) - p[k]) <= std::abs(p[k]) * 0x1p-8f) << k;
+    ASSERT_TRUE(std::abs(to_float(shadow[k]) - s.p[k]) <= std::abs(s.p[k]) * 0x1p-8f) << k;
 }
 
 }  // namespace

@@ -5,8 +5,7 @@
 #include <limits>
 #include <numeric>
 
-#include "kernels/pair_head/pair_head.h"
-#include "tests/kernels/check.h"
+#include "tests/kernels/pair_case.h"
 
 namespace moleblend {
 namespace {
@@ -14,64 +13,15 @@ namespace {
 using testing::as;
 using testing::expect_close;
 using testing::expect_gradient;
+using testing::Head;
 using testing::PackedSizes;
 using testing::random_values;
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr std::int64_t kStride = 6 * 32;  // three heads' row and column features
-enum class Head { spd, edge, displacement, distance };
+constexpr std::int64_t kStride = testing::PairCase::kStride;
 
-std::int64_t outputs_of(Head head) {
-  switch (head) {
-    case Head::spd:
-      return kSpdClasses;
-    case Head::edge:
-      return kPathHops * kEdgeClasses;
-    case Head::displacement:
-      return 3;
-    default:
-      return 1;
-  }
-}
-
-/// Molecules with random relations and positions; the relations need not belong to a graph.
-struct Case {
-  PackedSizes sizes;
-  Head head;
-  std::int64_t outputs;
-  std::vector<double> features, weight, bias;
-  std::vector<std::uint16_t> spd;
-  std::vector<std::uint8_t> path, has_positions, known;
-  std::vector<float> positions;
-  double scale = 0.7;
-
-  Case(Head h, std::initializer_list<int> molecules) : sizes(molecules), head(h), outputs(outputs_of(h)) {
-    const Packed p = sizes.packed();
-    features = random_values(size_t(p.atoms() * kStride), 1, 0.7);
-    weight = random_values(size_t(outputs * 1024), 2, 0.1);
-    bias = random_values(size_t(outputs), 3);
-    std::mt19937 g(4);
-    spd.resize(size_t(p.pairs()));
-    path.resize(size_t(p.pairs() * kPathHops));
-    for (std::int64_t b = 0; b < p.molecules; ++b) {
-      const std::int64_t n = p.atoms_of(b);
-      for (std::int64_t i = 0; i < n; ++i)
-        for (std::int64_t j = 0; j < n; ++j) {
-          const auto pair = size_t(p.pair_offset[b] + i * n + j);
-          // Distances past the last class and past the table's end of the reference, and pairs without a path.
-          const int s = i == j ? 0 : g() % 9 == 0 ? kUnreachable : 1 + int(g() % 25);
-          spd[pair] = static_cast<std::uint16_t>(s);
-          for (int hop = 0; hop < kPathHops && s != kUnreachable && hop < s; ++hop)
-            path[pair * kPathHops + size_t(hop)] = static_cast<std::uint8_t>(1 + g() % kBondCodes);
-        }
-      has_positions.push_back(b % 3 != 2);
-    }
-    positions = as<float>(random_values(size_t(p.atoms() * 3), 5, 2));
-    known.assign(size_t(p.atoms()), 1);
-    for (std::size_t k = 5; k < known.size(); k += 11) known[k] = 0;
-    // Two atoms at one place: no direction to predict.
-    if (p.atoms() > 3) std::copy_n(positions.begin() + 3, 3, positions.begin() + 6);
-  }
+struct Case : testing::PairCase {
+  Case(Head h, std::initializer_list<int> molecules) : PairCase(h, PackedSizes(molecules)) {}
 
   template <class T>
   struct Output {
@@ -95,25 +45,13 @@ struct Case {
                                m.data(),
                                f.data(),
                                kStride,
-                               64,
-                               96,
+                               kRow,
+                               kColumn,
                                gradient ? o.dfeatures.data() : nullptr,
                                gradient ? o.dweight.data() : nullptr,
                                gradient ? o.dbias.data() : nullptr};
-    T* to = logits ? o.logits.data() : nullptr;
-    switch (head) {
-      case Head::spd:
-        spd_loss(cpu, SpdLoss<T>{sizes.packed(), bilinear, spd.data(), scale, to, &o.result});
-        break;
-      case Head::edge:
-        edge_loss(cpu, EdgeLoss<T>{sizes.packed(), bilinear, path.data(), scale, to, &o.result});
-        break;
-      default: {
-        const auto target = head == Head::distance ? DistanceTarget::distance : DistanceTarget::displacement;
-        distance_loss(cpu, DistanceLoss<T>{sizes.packed(), bilinear, target, positions.data(), has_positions.data(),
-                                           known.data(), scale, to, &o.result});
-      }
-    }
+    call<T>(cpu, sizes.packed(), bilinear, spd.data(), path.data(), positions.data(), has_positions.data(),
+            known.data(), logits ? o.logits.data() : nullptr, &o.result);
     return o;
   }
 
@@ -204,19 +142,8 @@ struct Case {
 const std::initializer_list<int> kMolecules = {14, 1, 3, 7, 40, 2, 1, 9, 1};
 
 class PairHead : public ::testing::TestWithParam<Head> {};
-INSTANTIATE_TEST_SUITE_P(Heads, PairHead, ::testing::Values(Head::spd, Head::edge, Head::displacement, Head::distance),
-                         [](const auto& instance) -> std::string {
-                           switch (instance.param) {
-                             case Head::spd:
-                               return "Spd";
-                             case Head::edge:
-                               return "Edge";
-                             case Head::displacement:
-                               return "Displacement";
-                             default:
-                               return "Distance";
-                           }
-                         });
+INSTANTIATE_TEST_SUITE_P(Heads, PairHead, ::testing::ValuesIn(testing::kHeads),
+                         [](const auto& instance) { return std::string(testing::name(instance.param)); });
 
 TEST_P(PairHead, IsItsDefinition) {
   const Case c(GetParam(), kMolecules);
