@@ -6,7 +6,6 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "apps/verb.h"
 #include "engine/evaluation/fixed_batches.h"
@@ -38,8 +37,7 @@ struct Parts {
 };
 
 Parts choose_parts(const EvaluateFlags& flags, const Dataset& data, const CheckpointState& state) {
-  Subset all(data.size());
-  std::iota(all.begin(), all.end(), std::uint64_t{0});
+  const Subset all = Subset::all(data.size());
   const bool same = data.info().fingerprint == state.dataset_fingerprint;
   if (!same) {
     // Another data set has no part that the run has seen or not seen; the baselines may know all of it, in their favour.
@@ -50,6 +48,11 @@ Parts choose_parts(const EvaluateFlags& flags, const Dataset& data, const Checkp
     return {"all", all, all, false};
   }
   const nlohmann::ordered_json& s = state.settings;
+  if (s.value("split", "") != kSplitRule)
+    throw Error(
+        "{} was trained by a program that split data sets in another way, so its validation part can't be found; train "
+        "anew, or evaluate it on another data set",
+        flags.checkpoint);
   Split split = random_split(data.size(), s.at("valid_fraction").get<double>(), s.at("seed").get<std::uint64_t>());
   if (flags.part == "train") return {"train", split.train, split.train, true};
   if (flags.part == "all") return {"all", all, split.train, true};

@@ -24,18 +24,18 @@ class FixedBatches {
 
  private:
   const Dataset& data_;
-  const Subset& subset_;
+  Subset subset_;
   std::uint64_t seed_, draw_;
   std::int64_t atoms_;
   std::size_t position_ = 0;
-  Molecule molecule_;
+  MoleculeView molecule_;
   RelationScratch scratch_;
 };
 
 /// At most `count` molecules of a subset, chosen by `seed`, in ascending order.
 Subset sample(const Subset& subset, std::uint64_t count, std::uint64_t seed);
 
-/// Names the molecules of a part: data set, and every index. Printed with each result.
+/// Names the molecules of a part: the data set, and the rule or the list that chooses them. Printed with each result.
 std::string fingerprint(const Dataset& data, const Subset& subset);
 
 }  // namespace moleblend

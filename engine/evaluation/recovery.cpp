@@ -42,10 +42,12 @@ std::vector<std::uint8_t> visible_pairs(const Batch& batch, const Blend& blend) 
 }
 
 Subset those_with_positions(const Dataset& data, const Subset& part) {
-  Subset kept;
-  Molecule molecule;
+  if (data.info().with_positions == data.size()) return part;
+  std::vector<std::uint64_t> kept;
+  if (data.info().with_positions == 0) return kept;
+  MoleculeView molecule;
   for (const std::uint64_t index : part) {
-    data.read(index, molecule);
+    data.view(index, molecule);
     if (molecule.conformers > 0) kept.push_back(index);
   }
   return kept;

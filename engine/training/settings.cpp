@@ -145,6 +145,7 @@ Json to_json(const PretrainSettings& s) {
           {"reference_values", s.reference_values},
           {"init", s.init},
           {"valid_fraction", s.valid_fraction},
+          {"split", kSplitRule},
           {"precision", s.place.precision}};
 }
 

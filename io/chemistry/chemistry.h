@@ -66,6 +66,10 @@ class Chemistry {
   virtual std::unique_ptr<MoleculeStream> open(const std::string& path, std::string_view format,
                                                const ReadOptions& options, std::uint64_t seed) = 0;
 
+  /// Reads a file with Open Babel and does nothing with its molecules: what the speed of everything else is measured against.
+  /// Returns how many there were; throws Error if the file can't be opened or Open Babel does not read the format.
+  virtual std::uint64_t stream(const std::string& path, std::string_view format) = 0;
+
   /// Whether Open Babel reads this format name or file ending.
   virtual bool knows_format(std::string_view format) = 0;
   virtual bool has_engine(ConformerEngine engine) = 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/dataset/molecule.h"
+#include "io/dataset/molecule_view.h"
 
 namespace moleblend {
 
@@ -56,8 +57,17 @@ class Dataset {
   std::uint64_t size() const;
   /// Reads molecule `index` into `out`, reusing its memory. Throws Error if the record is damaged.
   void read(std::uint64_t index, Molecule& out) const;
+  /// The same without text and copies, for the loader. `out` is valid as long as this object.
+  void view(std::uint64_t index, MoleculeView& out) const;
   /// Number of atoms of molecule `index`, from the offsets table only (for cost-balanced batches).
   std::uint32_t atoms(std::uint64_t index) const;
+
+  /// Bytes of all shards.
+  std::uint64_t bytes() const;
+  /// Molecules [first, end) will be read soon: the system may fetch them ahead.
+  void expect(std::uint64_t first, std::uint64_t end) const;
+  /// Molecules [first, end) need not stay in this process's memory. They can still be read.
+  void release(std::uint64_t first, std::uint64_t end) const;
 
  private:
   struct State;

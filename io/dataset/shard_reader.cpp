@@ -36,20 +36,30 @@ class Cursor {
   std::span<const std::byte> rest_;
 };
 
-template <class Index>
-bool read_bonds(const std::byte* at, std::size_t atoms, std::vector<Bond>& bonds) {
+template <class Index, class Put>
+bool read_bonds_of(const std::byte* at, std::size_t count, std::size_t atoms, Put&& put) {
   bool good = true;
-  for (Bond& bond : bonds) {
+  for (std::size_t e = 0; e < count; ++e) {
     const auto code = std::to_integer<std::uint8_t>(at[2 * sizeof(Index)]);
-    bond.begin = load<Index>(at);
-    bond.end = load<Index>(at + sizeof(Index));
-    good &= bond.begin < atoms && bond.end < atoms && bond.begin != bond.end && code >= 1 && code <= kBondCodes;
-    bond.type = static_cast<std::uint8_t>(bond_type(code));
-    bond.stereo = static_cast<std::uint8_t>(bond_stereo(code));
-    bond.conjugated = static_cast<std::uint8_t>(bond_conjugated(code));
+    const std::uint32_t begin = load<Index>(at), end = load<Index>(at + sizeof(Index));
+    good &= begin < atoms && end < atoms && begin != end && code >= 1 && code <= kBondCodes;
+    put(e, begin, end, code);
     at += 2 * sizeof(Index) + 1;
   }
   return good;
+}
+
+/// Calls put(number, begin, end, code) for each bond. False if one is nonsense.
+template <class Put>
+bool read_bonds(const std::byte* at, std::size_t count, std::size_t atoms, Put&& put) {
+  switch (atom_index_bytes(atoms)) {
+    case 1:
+      return read_bonds_of<std::uint8_t>(at, count, atoms, put);
+    case 2:
+      return read_bonds_of<std::uint16_t>(at, count, atoms, put);
+    default:
+      return read_bonds_of<std::uint32_t>(at, count, atoms, put);
+  }
 }
 
 }  // namespace
@@ -92,6 +102,7 @@ ShardReader::ShardReader(const std::filesystem::path& path, bool verify) : path_
     hash.update(content);
     if (hash.digest() != stored) fail("the shard's checksum does not agree with its content");
   }
+  file_.release(0, bytes.size());  // looked at once, for the check
   entry_ = {.name = path.filename().string(),
             .block = header_.block,
             .molecules = header_.molecules,
@@ -128,44 +139,102 @@ std::uint32_t ShardReader::atoms(std::uint64_t i) const {
   return load<std::uint32_t>(atoms_ + 4 * i);
 }
 
-void ShardReader::read(std::uint64_t i, Molecule& out) const {
+/// The parts of a record, whose lengths agree with each other and with the tables.
+struct ShardReader::Record {
+  RecordHeader header;
+  const std::byte *codes, *bonds, *positions, *labels, *identifier, *smiles;
+};
+
+ShardReader::Record ShardReader::record(std::uint64_t i) const {
   const std::uint64_t n = atoms(i);  // checks i
   const auto damaged = [&](const char* what) { fail(fmt::format("record {} of the shard is damaged ({})", i, what)); };
 
-  const std::span<const std::byte> record(records_ + offset(i), records_ + offset(i + 1));
-  const auto header = load<RecordHeader>(record.data());  // check_tables() made sure that it is there
-  if (crc32(record.subspan(sizeof header.crc)) != header.crc) damaged("its checksum does not agree");
-  if (header.atoms != n) damaged("its atom count is not the table's");
-  if (header.conformer_source > static_cast<std::uint32_t>(ConformerSource::rdkit)) damaged("unknown conformer source");
+  const std::span<const std::byte> bytes(records_ + offset(i), records_ + offset(i + 1));
+  Record r;
+  r.header = load<RecordHeader>(bytes.data());  // check_tables() made sure that it is there
+  if (crc32(bytes.subspan(sizeof r.header.crc)) != r.header.crc) damaged("its checksum does not agree");
+  if (r.header.atoms != n) damaged("its atom count is not the table's");
+  if (r.header.conformer_source > static_cast<std::uint32_t>(ConformerSource::rdkit))
+    damaged("unknown conformer source");
 
-  const std::uint64_t index_bytes = atom_index_bytes(n);
-  Cursor cursor(record.subspan(sizeof header));
-  const std::byte* codes = cursor.take(n, sizeof(AtomCodes));
-  const std::byte* bonds = cursor.take(header.bonds, 2 * index_bytes + 1);
-  const std::byte* positions = cursor.take(header.conformers * n, 3 * sizeof(float));  // two u32: no overflow
-  const std::byte* labels = cursor.take(header_.label_count, sizeof(double));
-  const std::byte* identifier = cursor.take(header.identifier_bytes, 1);
-  const std::byte* smiles = cursor.take(header.smiles_bytes, 1);
-  if (!codes || !bonds || !positions || !labels || !identifier || !smiles || !cursor.empty())
+  Cursor cursor(bytes.subspan(sizeof r.header));
+  r.codes = cursor.take(n, sizeof(AtomCodes));
+  r.bonds = cursor.take(r.header.bonds, 2 * atom_index_bytes(n) + 1);
+  r.positions = cursor.take(r.header.conformers * n, 3 * sizeof(float));  // two u32: no overflow
+  r.labels = cursor.take(header_.label_count, sizeof(double));
+  r.identifier = cursor.take(r.header.identifier_bytes, 1);
+  r.smiles = cursor.take(r.header.smiles_bytes, 1);
+  if (!r.codes || !r.bonds || !r.positions || !r.labels || !r.identifier || !r.smiles || !cursor.empty())
     damaged("its arrays do not fill it");
+  return r;
+}
 
+void ShardReader::read(std::uint64_t i, Molecule& out) const {
+  const Record r = record(i);
+  const std::size_t n = r.header.atoms;
   out.atoms.resize(n);
-  std::memcpy(out.atoms.data(), codes, n * sizeof(AtomCodes));
-  out.bonds.resize(header.bonds);
-  const bool good = index_bytes == 1   ? read_bonds<std::uint8_t>(bonds, n, out.bonds)
-                    : index_bytes == 2 ? read_bonds<std::uint16_t>(bonds, n, out.bonds)
-                                       : read_bonds<std::uint32_t>(bonds, n, out.bonds);
-  if (!good) damaged("a bond between atoms that are not there, or of an unknown kind");
-  out.conformer_source = static_cast<ConformerSource>(header.conformer_source);
-  out.conformers = header.conformers;
-  out.positions.resize(header.conformers * n * 3);
-  if (!out.positions.empty()) std::memcpy(out.positions.data(), positions, out.positions.size() * sizeof(float));
+  std::memcpy(out.atoms.data(), r.codes, n * sizeof(AtomCodes));
+  out.bonds.resize(r.header.bonds);
+  const bool good = read_bonds(r.bonds, r.header.bonds, n,
+                               [&](std::size_t e, std::uint32_t begin, std::uint32_t end, std::uint8_t code) {
+                                 out.bonds[e] = {.begin = begin,
+                                                 .end = end,
+                                                 .type = static_cast<std::uint8_t>(bond_type(code)),
+                                                 .stereo = static_cast<std::uint8_t>(bond_stereo(code)),
+                                                 .conjugated = static_cast<std::uint8_t>(bond_conjugated(code))};
+                               });
+  if (!good) fail_bonds(i);
+  out.conformer_source = static_cast<ConformerSource>(r.header.conformer_source);
+  out.conformers = r.header.conformers;
+  out.positions.resize(r.header.conformers * n * 3);
+  if (!out.positions.empty()) std::memcpy(out.positions.data(), r.positions, out.positions.size() * sizeof(float));
   out.labels.resize(header_.label_count);
-  if (!out.labels.empty()) std::memcpy(out.labels.data(), labels, out.labels.size() * sizeof(double));
-  out.identifier.assign(reinterpret_cast<const char*>(identifier), header.identifier_bytes);
-  out.smiles.assign(reinterpret_cast<const char*>(smiles), header.smiles_bytes);
-  out.source_file = header.source_file;
-  out.source_record = header.source_record;
+  if (!out.labels.empty()) std::memcpy(out.labels.data(), r.labels, out.labels.size() * sizeof(double));
+  out.identifier.assign(reinterpret_cast<const char*>(r.identifier), r.header.identifier_bytes);
+  out.smiles.assign(reinterpret_cast<const char*>(r.smiles), r.header.smiles_bytes);
+  out.source_file = r.header.source_file;
+  out.source_record = r.header.source_record;
+}
+
+void ShardReader::view(std::uint64_t i, MoleculeView& out) const {
+  const Record r = record(i);
+  out.atoms = r.header.atoms;
+  out.codes = r.codes;
+  out.bonds.resize(r.header.bonds);
+  const bool good = read_bonds(r.bonds, r.header.bonds, out.atoms,
+                               [&](std::size_t e, std::uint32_t begin, std::uint32_t end, std::uint8_t code) {
+                                 out.bonds[e] = {begin, end, code};
+                               });
+  if (!good) fail_bonds(i);
+  out.conformers = r.header.conformers;
+  out.positions = r.positions;
+  out.label_count = header_.label_count;
+  out.labels = r.labels;
+}
+
+void ShardReader::fail_bonds(std::uint64_t i) const {
+  fail(fmt::format("record {} of the shard is damaged (a bond between atoms that are not there, or of an unknown kind)",
+                   i));
+}
+
+template <class Advice>
+void ShardReader::advise(std::uint64_t first, std::uint64_t end, Advice&& advice) const {
+  end = std::min(end, header_.molecules);
+  if (first >= end) return;
+  const auto place = [&](const std::byte* at) { return static_cast<std::size_t>(at - file_.bytes().data()); };
+  // The records' places first: they stand in the table.
+  const std::size_t begin_records = place(records_ + offset(first)), end_records = place(records_ + offset(end));
+  advice(place(offsets_ + 8 * first), place(offsets_ + 8 * (end + 1)));
+  advice(place(atoms_ + 4 * first), place(atoms_ + 4 * end));
+  advice(begin_records, end_records);
+}
+
+void ShardReader::expect(std::uint64_t first, std::uint64_t end) const {
+  advise(first, end, [&](std::size_t from, std::size_t to) { file_.expect(from, to); });
+}
+
+void ShardReader::release(std::uint64_t first, std::uint64_t end) const {
+  advise(first, end, [&](std::size_t from, std::size_t to) { file_.release(from, to); });
 }
 
 }  // namespace moleblend

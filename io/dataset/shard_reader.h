@@ -7,6 +7,7 @@
 #include <string>
 
 #include "io/dataset/dataset.h"
+#include "io/dataset/molecule_view.h"
 #include "io/dataset/shard_format.h"
 #include "io/support/files.h"
 
@@ -25,10 +26,21 @@ class ShardReader {
   std::uint32_t atoms(std::uint64_t i) const;
   /// Reads molecule `i` into `out`, reusing its memory. Throws Error if the record is damaged.
   void read(std::uint64_t i, Molecule& out) const;
+  /// The same without text and copies; `out` is valid as long as this object.
+  void view(std::uint64_t i, MoleculeView& out) const;
+
+  /// Molecules [first, end) will be read soon, or not for long (MappedFile).
+  void expect(std::uint64_t first, std::uint64_t end) const;
+  void release(std::uint64_t first, std::uint64_t end) const;
 
  private:
+  struct Record;
+  Record record(std::uint64_t i) const;
+  template <class Advice>
+  void advise(std::uint64_t first, std::uint64_t end, Advice&& advice) const;
   std::uint64_t offset(std::uint64_t i) const;
   void check_tables() const;
+  [[noreturn]] void fail_bonds(std::uint64_t i) const;
   [[noreturn]] void fail(const std::string& what) const;
 
   std::string path_;

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "io/dataset/molecule.h"
+#include "io/dataset/molecule_view.h"
 #include "kernels/common/packed.h"
 
 namespace moleblend {
@@ -22,14 +24,16 @@ struct RelationScratch;
 ///   degree [n]       number of distinct neighbours
 /// Of several bonds between two atoms the last one given counts; a bond from an atom to itself is none. Throws Error
 /// for a bond to an atom that does not exist, and for n > 65,535 (a molecule would take 30 GB).
+void relations(std::size_t n, std::span<const CodedBond> bonds, std::uint16_t* spd, std::uint8_t* path,
+               std::uint16_t* degree, RelationScratch& scratch);
 void relations(std::size_t n, std::span<const Bond> bonds, std::uint16_t* spd, std::uint8_t* path,
                std::uint16_t* degree, RelationScratch& scratch);
 
 struct RelationScratch {
-  std::vector<std::uint8_t> code;        // [n, stride] bond code of adjacent atoms, 0 for others
-  std::vector<std::uint8_t> distance;    // [n, stride], small molecules
-  std::vector<std::uint8_t> small_next;  // [n, stride] first atom after i on the path from i to j
-  std::vector<std::uint16_t> next;       // [n, n] the same, large molecules
+  MoleculeView view;  // of a molecule that lies elsewhere: its bonds as codes
+  // Of large molecules; small ones are done in registers and on the stack.
+  std::vector<std::uint8_t> code;   // [n, n] bond code of adjacent atoms, 0 for others
+  std::vector<std::uint16_t> next;  // [n, n] first atom after i on the path from i to j
   std::vector<std::uint16_t> neighbour, queue;
   std::vector<std::uint32_t> first_neighbour;
   std::vector<std::int32_t> pivot;

@@ -2,10 +2,12 @@
 // A packed batch in host memory: what a device needs of a number of molecules, end to end, without padding.
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "io/dataset/molecule.h"
+#include "io/dataset/molecule_view.h"
 #include "io/graph/relations.h"
 #include "kernels/common/packed.h"
 
@@ -41,6 +43,18 @@ struct Batch {
   /// Adds a molecule. `conformer` chooses its positions (modulo the number that it has); -1: no positions are used.
   void add(const Molecule& molecule, std::uint64_t molecule_index, std::uint64_t molecule_key, std::int64_t conformer,
            RelationScratch& scratch);
+  void add(const MoleculeView& molecule, std::uint64_t molecule_index, std::uint64_t molecule_key,
+           std::int64_t conformer, RelationScratch& scratch);
+
+  /// Gives the batch room for molecules of so many atoms each, and for labels; what it held before is lost, and nothing is in it
+  /// until put() has filled every place. Cheaper than as many add(): memory that was used before is not cleared.
+  void lay_out(std::span<const std::uint32_t> atoms, std::size_t labels);
+  /// Fills place b < molecules(). Throws Error if the molecule does not have the atoms and labels that the place has.
+  void put(std::size_t b, const MoleculeView& molecule, std::uint64_t molecule_index, std::uint64_t molecule_key,
+           std::int64_t conformer, RelationScratch& scratch);
+
+ private:
+  void resize();
 };
 
 }  // namespace moleblend

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -22,12 +23,72 @@ void check(const Dataset& dataset, const Subset& subset, const LoaderOptions& op
   if (first_step < 0) throw UsageError("step {} is impossible; steps count from 0", first_step);
   if (subset.empty() && first_step < end_step)
     throw Error("there are no molecules to draw batches from; check the data set and its split");
-  for (const std::uint64_t index : subset) {
-    if (index >= dataset.size())
-      throw Error("the split names molecule {} of a data set with {}; make the split for this data set", index,
-                  dataset.size());
-  }
+  if (subset.bound() > dataset.size())
+    throw Error("the split names molecule {} of a data set with {}; make the split for this data set",
+                subset.bound() - 1, dataset.size());
 }
+
+/// Keeps the part of the memory maps small that this process holds. Steps go through the windows of each epoch's order one after the
+/// other: the chunks of the window to come are asked for, those of a window that no thread reads any more are given back.
+class Residence {
+ public:
+  Residence(const Dataset& dataset, const Subset& subset, const LoaderOptions& options)
+      : dataset_(dataset), subset_(subset), options_(options) {
+    if (!subset.empty()) windows_ = epoch_order(subset, options, 0).windows();
+    follows_ = windows_ > 1 && options.shuffle;
+  }
+
+  ~Residence() {
+    if (!window_) return;
+    release(*window_);
+    if (*window_ > first_) release(*window_ - 1);
+  }
+  Residence(const Residence&) = delete;
+  Residence& operator=(const Residence&) = delete;
+
+  /// A thread begins to read at sample p = epoch · n + position.
+  void enter(std::uint64_t sample) {
+    if (!follows_) return;
+    const std::uint64_t epoch = sample / subset_.size();
+    const std::uint64_t number =
+        epoch * windows_ + epoch_order(subset_, options_, epoch).window_of(sample % subset_.size());
+    const std::lock_guard lock(mutex_);
+    if (!window_) window_ = first_ = number;
+    // One behind is left to threads that are still at the steps before.
+    for (; *window_ < number; ++*window_)
+      if (*window_ > first_) release(*window_ - 1);
+    if (number + 1 > expected_) expect(number + 1);
+  }
+
+ private:
+  template <class F>
+  void for_each_stretch(std::uint64_t number, F&& f) const {
+    epoch_order(subset_, options_, number / windows_)
+        .for_each_chunk(number % windows_, [&](std::uint64_t first, std::uint64_t end) {
+          const auto [from, to] = subset_.stretch(first, end);
+          f(from, to, end - first);
+        });
+  }
+  void expect(std::uint64_t number) {
+    expected_ = number;
+    constexpr std::uint64_t kSparse = 4;  // of a part that is so thinly spread, single records are read, not stretches
+    for_each_stretch(number, [&](std::uint64_t from, std::uint64_t to, std::uint64_t members) {
+      if (to - from <= kSparse * members) dataset_.expect(from, to);
+    });
+  }
+  void release(std::uint64_t number) const {
+    for_each_stretch(number, [&](std::uint64_t from, std::uint64_t to, std::uint64_t) { dataset_.release(from, to); });
+  }
+
+  const Dataset& dataset_;
+  const Subset& subset_;
+  const LoaderOptions& options_;
+  std::uint64_t windows_ = 1;  // of an epoch
+  bool follows_ = false;
+  std::mutex mutex_;
+  std::optional<std::uint64_t> window_;  // the newest that was entered, counted through all epochs
+  std::uint64_t first_ = 0, expected_ = 0;
+};
 
 }  // namespace
 
@@ -40,6 +101,7 @@ struct Loader::State {
         subset(std::move(subset_)),
         options(options_),
         window(std::max(options_.prefetch, options_.threads)),
+        residence(dataset, subset, options),
         to_deliver(first_step),
         to_build(first_step),
         end(end_step),
@@ -53,7 +115,7 @@ struct Loader::State {
   Finished& place_of(std::int64_t step) { return ready[static_cast<std::size_t>(step % window)]; }
   /// What a thread reuses from molecule to molecule and from step to step.
   struct Workspace {
-    Molecule molecule;
+    MoleculeView molecule;
     RelationScratch scratch;
     StepPlan plan;
   };
@@ -67,6 +129,7 @@ struct Loader::State {
   const LoaderOptions options;
   const std::int64_t window;
 
+  Residence residence;
   std::mutex mutex;
   std::condition_variable_any changed;
   std::int64_t to_deliver, to_build;
@@ -78,7 +141,7 @@ struct Loader::State {
   std::vector<std::jthread> threads;  // last: they end before what they use
 };
 
-/// Gives a step `count` empty batches, from memory used before where there is some.
+/// Gives a step `count` batches, from memory used before where there is some.
 void Loader::State::fit(std::vector<Batch>& batches, std::size_t count) {
   const std::lock_guard lock(mutex);
   for (; batches.size() > count; batches.pop_back()) free_batches.push_back(std::move(batches.back()));
@@ -90,22 +153,27 @@ void Loader::State::fit(std::vector<Batch>& batches, std::size_t count) {
       free_batches.pop_back();
     }
   }
-  for (Batch& batch : batches) batch.clear();
 }
 
 void Loader::State::build(LoadedStep& step, Workspace& workspace) {
   StepPlan& plan = workspace.plan;
+  residence.enter(static_cast<std::uint64_t>(step.step) * static_cast<std::uint64_t>(options.batch_size));
   plan_samples(dataset, subset, options, step.step, plan);
   plan_cuts(options, plan);
   fit(step.micro_batches, plan.cuts.size() - 1);
+  const std::size_t labels = dataset.info().labels.size();
   for (std::size_t m = 0; m < step.micro_batches.size(); ++m) {
-    for (std::size_t k = plan.cuts[m]; k < plan.cuts[m + 1]; ++k) {
-      const Sample& sample = plan.samples[k];
-      dataset.read(sample.index, workspace.molecule);
+    const std::size_t first = plan.cuts[m];
+    plan.atoms.resize(plan.cuts[m + 1] - first);
+    for (std::size_t b = 0; b < plan.atoms.size(); ++b) plan.atoms[b] = plan.samples[first + b].atoms;
+    step.micro_batches[m].lay_out(plan.atoms, labels);
+    for (std::size_t b = 0; b < plan.atoms.size(); ++b) {
+      const Sample& sample = plan.samples[first + b];
+      dataset.view(sample.index, workspace.molecule);
       std::int64_t conformer = options.use_positions ? 0 : -1;
-      if (options.use_positions && options.random_conformer)
+      if (options.use_positions && options.random_conformer && workspace.molecule.conformers > 1)
         conformer = philox(sample.key, 0, Draw::conformer, 0).word[0];
-      step.micro_batches[m].add(workspace.molecule, sample.index, sample.key, conformer, workspace.scratch);
+      step.micro_batches[m].put(b, workspace.molecule, sample.index, sample.key, conformer, workspace.scratch);
     }
   }
 }

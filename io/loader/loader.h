@@ -3,16 +3,14 @@
 
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "io/dataset/dataset.h"
 #include "io/loader/batch.h"
+#include "io/loader/permutation.h"
+#include "io/loader/subset.h"
 
 namespace moleblend {
-
-/// The molecules that a loader draws from: positions in the data set.
-using Subset = std::vector<std::uint64_t>;
 
 struct LoaderOptions {
   std::uint64_t seed = 1;
@@ -22,7 +20,7 @@ struct LoaderOptions {
   std::int64_t micro_batches = 1;  // at least so many micro-batches (gradient accumulation)
   int threads = 1;                 // >= 1 loader threads
   int prefetch = 4;                // steps kept ready
-  bool shuffle = true;             // by a keyed permutation of each epoch; else in order
+  bool shuffle = true;             // each epoch in an order of its own; else in order of the subset
   bool use_positions = true;
   bool random_conformer = true;  // draw one of the k conformers each epoch; else always the first
 };
@@ -35,7 +33,8 @@ struct LoadedStep {
 
 /// Delivers steps in order, from `first_step` on. Which molecules are in a step, their keys and conformers are
 /// functions of (options, subset, step) alone: any step is reached in O(1), whatever the number of threads. Sample p =
-/// step · batch_size + k is molecule permute(p mod n) of epoch p / n; an unfinished batch is never dropped.
+/// step · batch_size + k is molecule subset[order(p mod n)] of epoch p / n, with that epoch's EpochOrder; an unfinished batch is never
+/// dropped. Neither the order nor the split takes memory, and of a large data set only what is read around one time stays mapped.
 class Loader {
  public:
   Loader(const Dataset& dataset, Subset subset, LoaderOptions options, std::int64_t first_step, std::int64_t end_step);
@@ -49,23 +48,5 @@ class Loader {
   struct State;
   std::unique_ptr<State> state_;
 };
-
-/// A bijection of [0, size) drawn by `key`: a Feistel network on the next power of four, walked until it lands inside.
-class Permutation {
- public:
-  Permutation(std::uint64_t size, std::uint64_t key);
-  std::uint64_t operator()(std::uint64_t position) const;
-
- private:
-  std::uint64_t size_, key_;
-  int half_bits_;
-};
-
-/// Molecules of the validation part: those whose hash of (seed, index) falls into the fraction; the rest train.
-/// Independent of order.
-struct Split {
-  Subset train, valid;
-};
-Split random_split(std::uint64_t size, double valid_fraction, std::uint64_t seed);
 
 }  // namespace moleblend

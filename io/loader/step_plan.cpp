@@ -1,7 +1,6 @@
 #include "io/loader/step_plan.h"
 
 #include <algorithm>
-#include <optional>
 
 #include "kernels/random/philox.h"
 
@@ -11,20 +10,23 @@ namespace {
 constexpr std::uint64_t kOrder = ~std::uint64_t{0};
 }  // namespace
 
+EpochOrder epoch_order(const Subset& subset, const LoaderOptions& options, std::uint64_t epoch) {
+  return EpochOrder(subset.size(), molecule_key(options.seed, epoch, kOrder));
+}
+
 void plan_samples(const Dataset& dataset, const Subset& subset, const LoaderOptions& options, std::int64_t step,
                   StepPlan& plan) {
   const std::uint64_t n = subset.size(), count = static_cast<std::uint64_t>(options.batch_size);
   const std::uint64_t first = static_cast<std::uint64_t>(step) * count;
   plan.samples.resize(count);
-  std::optional<Permutation> order;
-  for (std::uint64_t k = 0; k < count; ++k) {
-    const std::uint64_t epoch = (first + k) / n;
-    std::uint64_t place = (first + k) % n;
-    if (options.shuffle) {
-      if (!order || place == 0) order.emplace(n, molecule_key(options.seed, epoch, kOrder));
-      place = (*order)(place);
+  std::uint64_t epoch = first / n, place = first % n;
+  EpochOrder order = epoch_order(subset, options, epoch);
+  for (std::uint64_t k = 0; k < count; ++k, ++place) {
+    if (place == n) {
+      place = 0;
+      order = epoch_order(subset, options, ++epoch);
     }
-    const std::uint64_t index = subset[place];
+    const std::uint64_t index = subset[options.shuffle ? order(place) : place];
     plan.samples[k] = {index, molecule_key(options.seed, epoch, index), dataset.atoms(index)};
   }
 }

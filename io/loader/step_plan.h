@@ -17,10 +17,14 @@ struct Sample {
 /// Reused from step to step.
 struct StepPlan {
   std::vector<Sample> samples;
-  std::vector<std::size_t> cuts;  // micro-batch m holds samples [cuts[m], cuts[m + 1])
+  std::vector<std::size_t> cuts;     // micro-batch m holds samples [cuts[m], cuts[m + 1])
+  std::vector<std::uint32_t> atoms;  // of the samples of one micro-batch
 };
 
-/// The samples of step `step`: p = step · batch_size + k is molecule permute(p mod n) of epoch p / n.
+/// The order in which an epoch draws the positions of a subset, if it shuffles.
+EpochOrder epoch_order(const Subset& subset, const LoaderOptions& options, std::uint64_t epoch);
+
+/// The samples of step `step`: p = step · batch_size + k is molecule subset[order(p mod n)] of epoch p / n.
 void plan_samples(const Dataset& dataset, const Subset& subset, const LoaderOptions& options, std::int64_t step,
                   StepPlan& plan);
 

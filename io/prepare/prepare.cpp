@@ -141,7 +141,7 @@ class Run {
     const auto submit = [&] {
       pool_.submit(std::exchange(batch, {}));
       bytes = to_read = 0;
-      while (!pool_.hungry()) deliver_one();
+      while (!pool_.hungry() || pool_.ready()) deliver_one();
     };
     Record record;
     while (source.next(record)) {

@@ -29,7 +29,9 @@ void complete_molecule(Molecule& molecule, std::uint32_t file, std::uint64_t num
 }
 
 Molecule read_record(Chemistry& chemistry, const Record& record, const ReaderOptions& options) {
-  Molecule molecule = chemistry.read(record.format, record.text, options.read, text_seed(options.seed, record.text));
+  // Only conformers are drawn.
+  const std::uint64_t seed = options.read.conformers.count > 0 ? text_seed(options.seed, record.text) : 0;
+  Molecule molecule = chemistry.read(record.format, record.text, options.read, seed);
   if (!record.identifier.empty()) molecule.identifier = record.identifier;
   if (!record.smiles.empty()) {
     // Atom code 0 is the atomic number − 1.

@@ -112,6 +112,12 @@ bool ReaderPool::hungry() const {
          bytes_in_flight_ < kMaxBytesInFlight;
 }
 
+bool ReaderPool::ready() const {
+  if (units_.empty()) return false;
+  const Unit& front = *units_.front();
+  return !front.outcomes.empty() && front.outcomes.front().has_value();
+}
+
 bool ReaderPool::next(Record& record, Outcome& outcome) {
   while (true) {
     while (!units_.empty()) {

@@ -54,6 +54,8 @@ class ReaderPool {
   void submit_file(std::uint32_t file, std::string path, std::string format);
   /// Whether more work would find a reader soon: submit while this is true, for as much parallel work as bounded memory allows.
   bool hungry() const;
+  /// Whether next() would give a record without waiting: taken at once, records do not pile up.
+  bool ready() const;
 
   /// The next record in the order of submission and what became of it (of a skipped one: nothing). Waits for it. False if all that was
   /// submitted has been delivered. Throws Interrupted, and Error if readers can't be kept alive.

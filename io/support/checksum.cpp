@@ -6,21 +6,12 @@
 #include <bit>
 #include <cstring>
 
+#include "io/support/checksum_x86.h"
 #include "io/support/files.h"
+#include "io/support/sha256_rounds.h"
 
 namespace moleblend {
 namespace {
-
-// FIPS 180-4, section 4.2.2: fractional parts of the cube roots of the first 64 primes.
-constexpr std::array<std::uint32_t, 64> kRound = {
-    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
-    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
-    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
-    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
-    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
-    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
-    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
 std::uint32_t big_endian(const std::byte* bytes) {
   return std::to_integer<std::uint32_t>(bytes[0]) << 24 | std::to_integer<std::uint32_t>(bytes[1]) << 16 |
@@ -31,7 +22,15 @@ std::uint32_t big_endian(const std::byte* bytes) {
 
 std::uint32_t crc32(std::span<const std::byte> bytes, std::uint32_t start) {
   if (bytes.empty()) return start;  // zlib takes a null pointer for "the initial value, please"
+  static const bool fast = x86::has_crc32();
+  if (fast && bytes.size() >= 64) return x86::crc32(bytes, start);
   return static_cast<std::uint32_t>(::crc32_z(start, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+}
+
+void Sha256::blocks(const std::byte* bytes, std::size_t count) {
+  static const bool fast = x86::has_sha256();
+  if (fast) return x86::sha256_blocks(state_, bytes, count);
+  for (; count > 0; --count, bytes += 64) block(bytes);
 }
 
 void Sha256::block(const std::byte* bytes) {
@@ -45,7 +44,7 @@ void Sha256::block(const std::byte* bytes) {
   auto [a, b, c, d, e, f, g, h] = state_;
   for (std::size_t t = 0; t < 64; ++t) {
     const std::uint32_t sum1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
-    const std::uint32_t t1 = h + sum1 + ((e & f) ^ (~e & g)) + kRound[t] + w[t];
+    const std::uint32_t t1 = h + sum1 + ((e & f) ^ (~e & g)) + kSha256Rounds[t] + w[t];
     const std::uint32_t sum0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
     const std::uint32_t t2 = sum0 + ((a & b) ^ (a & c) ^ (b & c));
     h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
@@ -62,9 +61,10 @@ void Sha256::update(std::span<const std::byte> bytes) {
     std::copy_n(bytes.begin(), take, pending_.begin() + static_cast<std::ptrdiff_t>(filled));
     bytes = bytes.subspan(take);
     if (filled + take < 64) return;
-    block(pending_.data());
+    blocks(pending_.data(), 1);
   }
-  for (; bytes.size() >= 64; bytes = bytes.subspan(64)) block(bytes.data());
+  blocks(bytes.data(), bytes.size() / 64);
+  bytes = bytes.last(bytes.size() % 64);
   std::copy(bytes.begin(), bytes.end(), pending_.begin());
 }
 
@@ -99,8 +99,14 @@ std::string sha256(std::string_view text) {
 
 std::string sha256_of_file(const std::filesystem::path& path) {
   const MappedFile file(path);
+  const std::span<const std::byte> bytes = file.bytes();
+  constexpr std::size_t kPiece = 16u << 20;
   Sha256 hash;
-  hash.update(file.bytes());
+  for (std::size_t at = 0; at < bytes.size(); at += kPiece) {
+    const std::size_t size = std::min(kPiece, bytes.size() - at);
+    hash.update(bytes.subspan(at, size));
+    file.release(at, at + size);
+  }
   return hex(hash.digest());
 }
 

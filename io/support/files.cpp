@@ -194,6 +194,29 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
+namespace {
+
+/// The pages around bytes [begin, end) of a map, `around` more on both sides.
+void advise(std::span<const std::byte> map, std::size_t begin, std::size_t end, std::size_t around, int advice) {
+  constexpr std::size_t kPage = 1u << 16;  // of any system's pages a multiple
+  if (map.empty() || begin >= end) return;
+  begin = (begin - std::min(begin, around)) / kPage * kPage;
+  end = std::min(map.size(), end + around);
+  // A hint: what fails costs time or memory only.
+  ::madvise(const_cast<std::byte*>(map.data()) + begin, end - begin, advice);
+}
+
+}  // namespace
+
+void MappedFile::expect(std::size_t begin, std::size_t end) const {
+  advise(bytes_, begin, end, 0, MADV_WILLNEED);
+}
+
+void MappedFile::release(std::size_t begin, std::size_t end) const {
+  // With a page that is read the system maps its neighbours: 64 kB, or as much as lies in one piece in its cache (up to 2 MB).
+  advise(bytes_, begin, end, std::size_t{2} << 20, MADV_DONTNEED);
+}
+
 MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }

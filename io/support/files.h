@@ -62,6 +62,11 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return bytes_; }
 
+  /// Bytes [begin, end) will be read soon: the system may fetch them ahead, in one go.
+  void expect(std::size_t begin, std::size_t end) const;
+  /// Bytes [begin, end) need not stay in this process's memory. They can still be read: from the system's file cache, or the disk.
+  void release(std::size_t begin, std::size_t end) const;
+
  private:
   std::span<const std::byte> bytes_;
 };

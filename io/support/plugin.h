@@ -7,7 +7,7 @@ namespace moleblend {
 
 struct Plugin {
   void* symbol = nullptr;  // the symbol asked for, or null
-  std::string cause;        // why there is none
+  std::string cause;       // why there is none
 };
 
 /// Opens `library` next to the program (a build folder), in ../lib/moleblend (an installation), or wherever the loader looks, and finds

@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <set>
 
 #include "engine/evaluation/fixed_batches.h"
@@ -105,8 +104,7 @@ class Evaluation : public ::testing::Test {
   Evaluation() {
     testing::write_small_dataset(folder_.path() / "data", 40);
     data_ = std::make_unique<Dataset>(Dataset::open(folder_.path() / "data"));
-    all_.resize(40);
-    std::iota(all_.begin(), all_.end(), std::uint64_t{0});
+    all_ = Subset::all(40);
   }
   testing::TemporaryFolder folder_;
   std::unique_ptr<Dataset> data_;
@@ -137,6 +135,16 @@ TEST_F(Evaluation, SamplesAndFingerprintsNameMolecules) {
   EXPECT_NE(some, sample(all_, 10, 4));
   EXPECT_EQ(sample(all_, 99, 3), all_);
   EXPECT_NE(fingerprint(*data_, some), fingerprint(*data_, all_));
+  const Split split = random_split(40, 0.5, 3);
+  EXPECT_EQ(fingerprint(*data_, split.valid), fingerprint(*data_, random_split(40, 0.5, 3).valid));
+  std::set<std::string> names = {fingerprint(*data_, all_), fingerprint(*data_, split.valid)};
+  names.insert(fingerprint(*data_, split.train));
+  names.insert(fingerprint(*data_, random_split(40, 0.5, 4).valid));
+  names.insert(fingerprint(*data_, random_split(40, 0.4, 3).valid));
+  EXPECT_EQ(names.size(), 5u) << "part, seed and fraction are in the name";
+  const Subset few = sample(split.valid, 99, 3);
+  EXPECT_EQ(few.size(), split.valid.size()) << "all of a smaller part";
+  EXPECT_TRUE(std::is_sorted(few.begin(), few.end()));
   EXPECT_EQ(fingerprint(*data_, some), fingerprint(*data_, sample(all_, 10, 3)));
 }
 
@@ -185,7 +193,7 @@ TEST_F(Evaluation, BatchSizeDoesNotChangeFigures) {
 }
 
 TEST_F(Evaluation, WithoutPositionsOnly2DIsEvaluated) {
-  Subset flat;
+  std::vector<std::uint64_t> flat;
   for (std::uint64_t k = 3; k < 40; k += 4) flat.push_back(k);
   const auto model = make_cpu_model(ModelConfig::named("tiny"), 1);
   initialise(*model, 1, false);

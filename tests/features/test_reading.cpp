@@ -213,6 +213,15 @@ TEST_F(Streams, ReadGzippedFiles) {
   EXPECT_FALSE(stream->next(molecule));
 }
 
+TEST_F(Streams, CanBeCountedByOpenBabelAlone) {
+  const auto path = std::filesystem::temp_directory_path() / "moleblend-test-count.smi";
+  std::ofstream(path) << "CCO\nc1ccccc1 benzene\nN\n";
+  EXPECT_EQ(chemistry().stream(path.string(), "smi"), 3u);
+  EXPECT_ANY_THROW(chemistry().stream(path.string(), "no-such-format"));
+  std::filesystem::remove(path);
+  EXPECT_ANY_THROW(chemistry().stream(path.string(), "smi"));
+}
+
 TEST_F(Streams, RefuseUnknownFormatsAndMissingFiles) {
   EXPECT_THROW(chemistry().open("/nowhere/x.sdf", "sdf", {}, 1), Error);
   const TemporaryFile file("x.what", "?");

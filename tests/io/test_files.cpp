@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <cmath>
 #include <csignal>
@@ -131,6 +132,20 @@ TEST(Checksum, KnownAnswers) {
             "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
   EXPECT_EQ(sha256(std::string(1000000, 'a')), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
   EXPECT_EQ(crc32(std::as_bytes(std::span(std::string_view("123456789")))), 0xCBF43926u);
+}
+
+TEST(Checksum, CrcIsZlibsAtEveryLengthAndPlace) {
+  std::vector<std::byte> bytes(700);
+  for (std::size_t k = 0; k < bytes.size(); ++k) bytes[k] = static_cast<std::byte>(k * k * 31 >> 3);
+  for (std::size_t length = 0; length <= 640; ++length) {
+    for (const std::size_t at : {0, 1, 15, 33}) {
+      const auto part = std::span(bytes).subspan(at, length);
+      for (const std::uint32_t start : {0u, 0xFFFFFFFFu, static_cast<std::uint32_t>(length * 2654435761u)}) {
+        const auto expected = ::crc32_z(start, reinterpret_cast<const Bytef*>(part.data()), length);
+        ASSERT_EQ(crc32(part, start), expected) << length << " bytes at " << at;
+      }
+    }
+  }
 }
 
 TEST(Checksum, PiecesDoNotMatter) {

@@ -53,29 +53,109 @@ TEST(Permutation, Mixes) {
   for (const auto& [at, count] : step) EXPECT_NEAR(count, 4096.0 / 15, 6 * 16) << at.first << " + " << at.second;
 }
 
+TEST(EpochOrder, IsABijectionFoundFromAnywhere) {
+  // One window (up to 130,048 places), several, with and without a short last chunk.
+  for (const std::uint64_t size : {1, 7, 1024, 1025, 130048, 130049, 131072, 200000, 262144}) {
+    for (std::uint64_t key = 0; key < 3; ++key) {
+      EpochOrder order(size, key);
+      std::vector<bool> seen(size);
+      for (std::uint64_t p = 0; p < size; ++p) {
+        const std::uint64_t place = order(p);
+        ASSERT_LT(place, size);
+        ASSERT_FALSE(seen[place]) << "place " << place << " twice among " << size;
+        seen[place] = true;
+      }
+      for (std::uint64_t k = 0; k < 50; ++k) {
+        const std::uint64_t p = k * 7919 * 7919 % size;
+        ASSERT_EQ(EpochOrder(size, key)(p), order(p)) << "reached at once, and after others";
+      }
+    }
+  }
+  EpochOrder first(5000, 1), second(5000, 2);
+  int same = 0;
+  for (std::uint64_t p = 0; p < 5000; ++p) same += first(p) == second(p);
+  EXPECT_LE(same, 10) << "two orders agree in about one place";
+}
+
+TEST(EpochOrder, WindowsHoldTheirChunksAndNoMore) {
+  for (const std::uint64_t size : {130049, 150000, 262144, 400001}) {
+    EpochOrder order(size, 3);
+    ASSERT_GT(order.windows(), 1u);
+    std::uint64_t position = 0, chunks = 0;
+    for (std::uint64_t w = 0; w < order.windows(); ++w) {
+      std::vector<std::uint64_t> expected, places;
+      order.for_each_chunk(w, [&](std::uint64_t first, std::uint64_t end) {
+        for (std::uint64_t place = first; place < end; ++place) expected.push_back(place);
+        ++chunks;
+      });
+      for (std::size_t k = 0; k < expected.size(); ++k, ++position) {
+        ASSERT_EQ(order.window_of(position), w);
+        places.push_back(order(position));
+      }
+      EXPECT_FALSE(std::is_sorted(places.begin(), places.end()));
+      std::sort(expected.begin(), expected.end());
+      std::sort(places.begin(), places.end());
+      ASSERT_EQ(places, expected) << "window " << w << " of " << size;
+    }
+    EXPECT_EQ(position, size);
+    EXPECT_EQ(chunks, (size + EpochOrder::kChunk - 1) / EpochOrder::kChunk);
+  }
+}
+
 TEST(RandomSplit, PartsAreWholeAndNeverEmpty) {
-  for (const std::uint64_t size : {2, 3, 10, 1000}) {
-    for (const double fraction : {1e-9, 0.1, 0.5, 1 - 1e-9}) {
-      for (std::uint64_t seed = 0; seed < 20; ++seed) {
+  for (const std::uint64_t size : {2, 3, 10, 1000, 1023, 1024, 1025, 5000}) {
+    for (const double fraction : {1e-9, 0.001, 0.1, 0.5, 1 - 1e-9}) {
+      for (std::uint64_t seed = 0; seed < 5; ++seed) {
         const Split split = random_split(size, fraction, seed);
         std::set<std::uint64_t> all(split.train.begin(), split.train.end());
         all.insert(split.valid.begin(), split.valid.end());
         ASSERT_EQ(split.train.size() + split.valid.size(), size);
         ASSERT_EQ(all.size(), size);
+        ASSERT_EQ(*all.rbegin(), size - 1);
         ASSERT_FALSE(split.train.empty());
         ASSERT_FALSE(split.valid.empty());
-        ASSERT_TRUE(std::is_sorted(split.train.begin(), split.train.end()));
+        ASSERT_EQ(split.train.bound(), size);
       }
     }
   }
-  const Split split = random_split(100000, 0.1, 1);
-  EXPECT_NEAR(static_cast<double>(split.valid.size()), 10000, 6 * std::sqrt(100000 * 0.09));
+  EXPECT_EQ(random_split(100000, 0.1, 1).valid.size(), 10000u);
   EXPECT_TRUE(random_split(10, 0, 1).valid.empty());
   EXPECT_TRUE(random_split(10, 1, 1).train.empty());
   EXPECT_EQ(random_split(1, 0.5, 1).train.size() + random_split(1, 0.5, 1).valid.size(), 1u);
+  EXPECT_EQ(random_split(100, 0.5, 1).train, random_split(100, 0.5, 1).train);
   EXPECT_NE(random_split(100, 0.5, 1).train, random_split(100, 0.5, 2).train);
-  // A larger set with the same seed splits its first molecules in the same way.
   EXPECT_THAT(error_of([] { random_split(10, std::nan(""), 1); }), HasSubstr("nan"));
+  EXPECT_THAT(error_of([] { random_split(10, 0.5, 1).train[5]; }), HasSubstr("no molecule 5"));
+}
+
+TEST(RandomSplit, EveryStretchGivesItsShare) {
+  const Split split = random_split(100 * 1024, 0.1, 4);
+  std::vector<int> of_stretch(100), of_place(1024);
+  for (const std::uint64_t index : split.valid) ++of_stretch[index / 1024], ++of_place[index % 1024];
+  for (const int count : of_stretch) EXPECT_NEAR(count, 102.4, 1);
+  // 100 stretches, each place with probability 0.1: 10 expected, standard deviation 3, so 7 deviations (of 1,024 places) are a fault.
+  for (const int count : of_place) EXPECT_NEAR(count, 10, 21);
+}
+
+TEST(RandomSplit, ATrillionMoleculesTakeNoMemory) {
+  const std::uint64_t size = 1'000'000'000'000;
+  const Split split = random_split(size, 0.01, 9);
+  EXPECT_EQ(split.valid.size(), size / 100);
+  std::set<std::uint64_t> seen;
+  std::size_t asked = 0;
+  for (const Subset* part : {&split.train, &split.valid}) {
+    for (std::uint64_t k = 0; k < 3000; ++k, asked += 3) {
+      for (const std::uint64_t position : {k, part->size() / 2 + k, part->size() - 1 - k}) {
+        const std::uint64_t index = (*part)[position];
+        ASSERT_LT(index, size);
+        const auto [first, end] = part->stretch(position, position + 1);
+        ASSERT_TRUE(first <= index && index < end && end - first <= 1024);
+        seen.insert(index);
+      }
+    }
+    EXPECT_GE((*part)[part->size() - 1], size - 200 * 1024) << "the end of the part is at the end of the data set";
+  }
+  EXPECT_EQ(seen.size(), asked) << "no molecule twice, neither in a part nor in both";
 }
 
 TEST(Batch, PacksMoleculesEndToEnd) {
@@ -129,7 +209,9 @@ TEST(Batch, NonFiniteAndUnwantedPositionsAreAbsent) {
 
 struct LoaderTest : ::testing::Test {
   LoaderTest() : molecules(make_dataset(folder.path(), 3, 17)), data(Dataset::open(folder.path())) {
-    for (std::uint64_t i = 0; i < data.size(); i += 2) subset.push_back(i);
+    std::vector<std::uint64_t> even;
+    for (std::uint64_t i = 0; i < data.size(); i += 2) even.push_back(i);
+    subset = even;
   }
   TemporaryFolder folder;
   std::vector<Molecule> molecules;
@@ -299,6 +381,49 @@ TEST_F(LoaderTest, MemoryIsUsedAgain) {
   EXPECT_LE(memory.size(), 2u) << "one step at the consumer and one ahead";
 }
 
+TEST_F(LoaderTest, AFarStepIsReachedAtOnce) {
+  const LoaderOptions options{.seed = 5, .batch_size = 10};
+  const std::int64_t far = std::int64_t{1} << 50;
+  Loader loader(data, subset, options, far, far + 2);
+  for (std::int64_t s = far; auto step = loader.next(); ++s) {
+    ASSERT_EQ(step->step, s);
+    for (std::uint64_t k = 0; k < 10; ++k) {
+      const std::uint64_t sample = static_cast<std::uint64_t>(s) * 10 + k, epoch = sample / subset.size();
+      EpochOrder order(subset.size(), molecule_key(5, epoch, ~std::uint64_t{0}));
+      EXPECT_EQ(step->micro_batches[0].index[k], subset[order(sample % subset.size())]);
+    }
+  }
+}
+
+TEST(LargeLoader, ManyWindowsGiveEveryMoleculeOnce) {
+  // 150,000 molecules: two windows an epoch, whose memory is given back one after the other.
+  const TemporaryFolder folder;
+  constexpr std::uint64_t kShard = 50'000, kAll = 150'000;
+  for (std::uint64_t block = 0; block < 3; ++block) {
+    ShardWriter writer(folder.path(), block, 0);
+    for (std::uint64_t i = 0; i < kShard; ++i) {
+      Molecule m = made_molecule(i % 10, 1 + i % 3, 0, 0);
+      writer.add(m);
+    }
+    writer.finish();
+  }
+  write_dataset_json(folder.path(), {.labels = {}, .sources = {}, .options = "{}", .program_version = "test"});
+  const Dataset data = Dataset::open(folder.path());
+  const Split split = random_split(kAll, 0.04, 1);
+  const LoaderOptions options{.seed = 2, .batch_size = 1000, .threads = 2};
+  const std::uint64_t n = split.train.size();
+  ASSERT_GT(EpochOrder(n, 0).windows(), 1u);
+  ASSERT_EQ(n % 1000, 0u);
+  std::vector<int> times(kAll);
+  Loader loader(data, split.train, options, 0, static_cast<std::int64_t>(3 * n / 1000));
+  while (auto step = loader.next()) {
+    for (const std::uint64_t index : step->micro_batches[0].index) ++times[index];
+    loader.recycle(std::move(step));
+  }
+  for (const std::uint64_t index : split.train) ASSERT_EQ(times[index], 3);
+  for (const std::uint64_t index : split.valid) ASSERT_EQ(times[index], 0);
+}
+
 TEST_F(LoaderTest, ErrorsOfThreadsArriveInTheirTurn) {
   const auto shard = folder.path() / shard_file_name(2);
   std::string bad = read_file(shard);
@@ -306,9 +431,7 @@ TEST_F(LoaderTest, ErrorsOfThreadsArriveInTheirTurn) {
   write_file(shard, bad);
   const Dataset damaged = Dataset::open(folder.path());
   const LoaderOptions options{.batch_size = 10, .threads = 3, .shuffle = false};
-  Subset all;
-  for (std::uint64_t i = 0; i < damaged.size(); ++i) all.push_back(i);
-  Loader loader(damaged, all, options, 0, 20);
+  Loader loader(damaged, Subset::all(damaged.size()), options, 0, 20);
   for (int k = 0; k < 5; ++k) EXPECT_NE(loader.next(), nullptr);
   EXPECT_THAT(error_of([&] { loader.next(); }), HasSubstr("record 16 of the shard is damaged"));
   EXPECT_THAT(error_of([&] { loader.next(); }), HasSubstr("record 16")) << "asked again, it fails again";

@@ -11,6 +11,7 @@
 #include "io/dataset/shard_reader.h"
 #include "io/support/checksum.h"
 #include "io/support/files.h"
+#include "kernels/common/packed.h"
 #include "tests/engine/temporary_folder.h"
 #include "tests/io/molecules.h"
 
@@ -51,6 +52,29 @@ TEST(Shard, RoundTrip) {
     reader.read(i, read);
     EXPECT_TRUE(same(read, molecules[i])) << i;
   }
+  // What is given back is still there.
+  reader.expect(0, molecules.size());
+  reader.release(0, molecules.size() + 9);
+  MoleculeView view;
+  for (std::size_t i = 0; i < molecules.size(); ++i) {
+    const Molecule& m = molecules[i];
+    reader.view(i, view);
+    ASSERT_EQ(view.atoms, m.size());
+    EXPECT_EQ(std::memcmp(view.codes, m.atoms.data(), m.size() * sizeof(AtomCodes)), 0) << i;
+    ASSERT_EQ(view.bonds.size(), m.bonds.size());
+    for (std::size_t e = 0; e < m.bonds.size(); ++e) {
+      const Bond& b = m.bonds[e];
+      EXPECT_EQ(view.bonds[e].begin, b.begin);
+      EXPECT_EQ(view.bonds[e].end, b.end);
+      EXPECT_EQ(view.bonds[e].code, bond_code(b.type, b.stereo, b.conjugated));
+    }
+    ASSERT_EQ(view.conformers, m.conformers);
+    if (view.conformers > 0) {
+      EXPECT_EQ(std::memcmp(view.positions, m.positions.data(), m.positions.size() * sizeof(float)), 0) << i;
+    }
+    EXPECT_EQ(view.label_count, 3u);
+  }
+  EXPECT_THAT(error_of([&] { reader.view(molecules.size(), view); }), HasSubstr("no molecule 7"));
   EXPECT_THAT(error_of([&] { reader.read(molecules.size(), read); }), HasSubstr("no molecule 7"));
 }
 

@@ -68,6 +68,7 @@ class FakeChemistry : public Chemistry {
     if (std::sscanf(read_file(path).c_str(), "%d %d", &count, &crash_at) != 2) throw Error("not a file of this test");
     return std::make_unique<Stream>(count, crash_at);
   }
+  std::uint64_t stream(const std::string&, std::string_view) override { return 0; }
   bool knows_format(std::string_view format) override { return format == "stream"; }
   bool has_engine(ConformerEngine) override { return false; }
   std::string versions() override { return "fake"; }
@@ -102,6 +103,29 @@ std::vector<std::string> deliver(ReaderPool& pool) {
     all.push_back(fmt::format("{}/{}: {}", record.file, record.number,
                               outcome.kept ? "kept " + outcome.molecule.identifier : outcome.reason));
   return all;
+}
+
+TEST(ReaderPool, IsReadyWhereNothingIsWaitedFor) {
+  FakeChemistry chemistry;
+  ReaderPool pool(chemistry, reader_options(), {.workers = 1, .seconds = 5, .memory_bytes = 0, .stop = nullptr});
+  EXPECT_FALSE(pool.ready()) << "nothing was submitted";
+  std::vector<Record> refused = records_of({"a", "b"});
+  for (Record& record : refused) record.refused = "cut short";
+  pool.submit(refused);
+  EXPECT_TRUE(pool.ready());
+  pool.submit(records_of({"CCO", "C"}, 2));
+  Record record;
+  Outcome outcome;
+  for (int k = 0; k < 2; ++k) {
+    EXPECT_TRUE(pool.ready());
+    EXPECT_TRUE(pool.next(record, outcome));
+  }
+  EXPECT_FALSE(pool.ready()) << "a reader has to read it first";
+  EXPECT_TRUE(pool.next(record, outcome));
+  EXPECT_EQ(record.number, 2u);
+  EXPECT_TRUE(pool.next(record, outcome));
+  EXPECT_FALSE(pool.next(record, outcome));
+  EXPECT_FALSE(pool.ready());
 }
 
 class Pool : public ::testing::TestWithParam<int> {};

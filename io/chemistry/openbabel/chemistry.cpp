@@ -9,7 +9,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <new>
+#include <sstream>
 
 #include "io/chemistry/conformers/conformers.h"
 #include "io/chemistry/factory.h"
@@ -24,9 +26,13 @@ namespace {
 
 std::string written_smiles(OpenBabel::OBMol& mol) {
   OpenBabel::OBConversion conversion;
+  std::ostringstream stream;
+  conversion.SetOutStream(&stream);
   conversion.SetOutFormat("smi");
   conversion.AddOption("n", OpenBabel::OBConversion::OUTOPTIONS);  // no name behind it
-  auto smiles = conversion.WriteString(&mol, true);
+  // As in read_text(): not through OBConversion, which sets the locale each time.
+  conversion.GetOutFormat()->WriteMolecule(&mol, &conversion);
+  auto smiles = std::move(stream).str();
   smiles.resize(std::min(smiles.size(), smiles.find_first_of(" \t\r\n")));
   return smiles;
 }
@@ -98,6 +104,22 @@ class OpenBabelChemistry : public Chemistry {
       return to_molecule(record, options, seed + number);
     };
     return std::make_unique<GuardedStream>(std::make_unique<FileStream>(path, format, options, to_molecule_of));
+  }
+
+  std::uint64_t stream(const std::string& path, std::string_view format) override {
+    OpenBabel::OBConversion conversion;
+    if (!conversion.SetInFormat(std::string(format).c_str())) {
+      throw Error("{}: Open Babel reads no format '{}'; give another one", path, format);
+    }
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw Error("{}: can't be opened; check the path and its permissions", path);
+    std::uint64_t count = 0;
+    OpenBabel::OBMol mol;
+    for (bool more = conversion.Read(&mol, &file); more; more = conversion.Read(&mol)) {
+      ++count;
+      mol.Clear();
+    }
+    return count;
   }
 
   bool knows_format(std::string_view format) override {

@@ -53,6 +53,21 @@ bool parentheses_match(std::string_view smiles) {
                                : fmt::format("Open Babel can't read it as {}: {}", format, cause));
 }
 
+void read_text(std::string_view format, std::string text, OpenBabel::OBMol& mol) {
+  const bool plain_lines = text.find('\r') == std::string::npos, empty = trimmed(text).empty();
+  std::istringstream stream(std::move(text));
+  OpenBabel::OBConversion conversion;
+  // Given before the format, the stream is read as it is; otherwise through a filter for foreign line ends, byte by byte.
+  if (plain_lines) conversion.SetInStream(&stream);
+  if (!conversion.SetInFormat(std::string(format).c_str()))
+    throw Rejected(fmt::format("Open Babel knows no format '{}'", format));
+  if (!plain_lines) conversion.SetInStream(&stream);
+  // Not through OBConversion::Read, which sets the locale each time: this program never leaves the classic one.
+  if (conversion.GetInFormat()->ReadMolecule(&mol, &conversion)) return;
+  if (empty) throw Rejected("the record is empty");
+  reject_unreadable(format);
+}
+
 /// Throws Rejected for empty and huge molecules, queries and R groups, impossible coordinates.
 void check_usable(OpenBabel::OBMol& mol, const ReadOptions& options) {
   if (mol.NumAtoms() == 0) throw Rejected("it has no atoms");
@@ -77,10 +92,6 @@ void check_usable(OpenBabel::OBMol& mol, const ReadOptions& options) {
 
 void parse_record(std::string_view format, std::string_view text, const ReadOptions& options, Record& record) {
   clear_log();
-  OpenBabel::OBConversion conversion;
-  if (!conversion.SetInFormat(std::string(format).c_str())) {
-    throw Rejected(fmt::format("Open Babel knows no format '{}'", format));
-  }
   std::string input(text);
   if (format == "smi") {
     split_smiles_line(text, record);
@@ -90,11 +101,8 @@ void parse_record(std::string_view format, std::string_view text, const ReadOpti
       throw Rejected("its parentheses don't match: the SMILES is damaged or cut short");
     input = record.smiles;
   }
-  std::istringstream stream(input);
-  if (!conversion.Read(&record.mol, &stream)) {
-    if (trimmed(text).empty()) throw Rejected("the record is empty");
-    reject_unreadable(format);
-  }
+  record.mol.types_atoms = is_molfile(format);
+  read_text(format, std::move(input), record.mol);
   if (is_molfile(format) && header_says_3d(text)) record.mol.SetDimension(3);
   finish_record(format, options, record);
   if (is_molfile(format)) record.either_bonds = either_double_bonds(text);

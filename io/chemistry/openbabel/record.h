@@ -1,8 +1,6 @@
 #pragma once
 // Text of one record → Open Babel's molecule, with a reason a chemist understands where that fails.
 
-#include <openbabel/mol.h>
-
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -10,11 +8,12 @@
 #include <vector>
 
 #include "io/chemistry/chemistry.h"
+#include "io/chemistry/openbabel/molfile_molecule.h"
 
 namespace moleblend::chemistry {
 
 struct Record {
-  OpenBabel::OBMol mol;
+  MolfileMolecule mol;
   std::string name;    // empty if there is none
   std::string smiles;  // as given; empty for other formats
   std::vector<std::pair<unsigned, unsigned>>

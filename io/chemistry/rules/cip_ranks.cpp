@@ -32,15 +32,13 @@ int rank_keys(const std::vector<Key>& keys, std::vector<int>& ranks) {
 }
 
 /// Rank of the atom, then its neighbours' ranks from high to low, hydrogens last.
-Key refined_key(const MolecularGraph& graph, const std::vector<int>& ranks, std::uint32_t atom) {
-  Key key;
+void refine_key(const MolecularGraph& graph, const std::vector<int>& ranks, std::uint32_t atom, Key& key) {
+  key.assign(1, ranks[atom]);
   for (const auto& neighbour : graph.neighbours(atom)) {
     key.insert(key.end(), static_cast<std::size_t>(multiplicity(graph, neighbour)), ranks[neighbour.atom] + 1);
   }
-  std::sort(key.begin(), key.end(), std::greater<>());
+  std::sort(key.begin() + 1, key.end(), std::greater<>());
   key.insert(key.end(), static_cast<std::size_t>(graph.atoms[atom].hydrogens), 0);
-  key.insert(key.begin(), ranks[atom]);
-  return key;
 }
 
 }  // namespace
@@ -48,6 +46,7 @@ Key refined_key(const MolecularGraph& graph, const std::vector<int>& ranks, std:
 std::vector<int> cip_ranks(const MolecularGraph& graph) {
   std::vector<Key> keys(graph.size());
   for (std::uint32_t atom = 0; atom < graph.size(); ++atom) {
+    keys[atom].reserve(16);  // of most atoms in every round
     keys[atom] = {graph.atoms[atom].atomic_number, graph.atoms[atom].isotope};
   }
   std::vector<int> ranks(graph.size());
@@ -55,7 +54,7 @@ std::vector<int> cip_ranks(const MolecularGraph& graph) {
   // Each round looks one bond further; it ends when no round tells more atoms apart.
   while (different > before && different < static_cast<int>(graph.size())) {
     before = different;
-    for (std::uint32_t atom = 0; atom < graph.size(); ++atom) keys[atom] = refined_key(graph, ranks, atom);
+    for (std::uint32_t atom = 0; atom < graph.size(); ++atom) refine_key(graph, ranks, atom, keys[atom]);
     different = rank_keys(keys, ranks);
   }
   return ranks;
