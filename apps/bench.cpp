@@ -11,9 +11,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "apps/bench_prepare.h"
 #include "apps/verb.h"
 #include "commit.h"
 #include "engine/bench/kernel_bench.h"
+#include "engine/bench/loader_bench.h"
 #include "engine/bench/train_bench.h"
 #include "io/support/error.h"
 #include "io/support/files.h"
@@ -26,7 +28,9 @@ using Json = nlohmann::ordered_json;
 
 struct BenchFlags {
   bool kernels = false, loader = false, train = false, prepare = false;
-  std::string model = "base", json;
+  bool all = false;  // none of the four was asked for
+  std::string model = "base", json, data, sdf;
+  int workers = 1;
   std::vector<std::string> sizes = {"n14", "n25"}, precisions;
   std::int64_t batch_size = 0;
   double seconds = 3;
@@ -115,6 +119,24 @@ MadeUpSizes size_named(const std::string& name) {
   throw UsageError("--sizes can't be '{}'; choose from n14 and n25", name);
 }
 
+void bench_reading(const BenchFlags& flags, bool quiet, const BenchSink& sink) {
+  try {
+    bench_prepare({.sdf = flags.sdf, .workers = flags.workers, .quiet = quiet}, sink);
+  } catch (const Error& error) {
+    if (!flags.all) throw;
+    std::cerr << "moleblend: warning: left out --prepare: " << error.what() << "\n";
+  }
+}
+
+void bench_loading(const BenchFlags& flags, bool quiet, const BenchSink& sink) {
+  if (!flags.data.empty())
+    return bench_loader({.data = flags.data, .threads = flags.place.threads, .seconds = flags.seconds, .quiet = quiet},
+                        sink);
+  for (const std::string& size : flags.sizes)
+    bench_loader({.size = size_named(size), .threads = flags.place.threads, .seconds = flags.seconds, .quiet = quiet},
+                 sink);
+}
+
 void bench_networks(const BenchFlags& flags, const BenchSink& sink) {
   for (const std::string& precision : flags.precisions) {
     NetworkBenchOptions options{
@@ -128,16 +150,16 @@ void bench_networks(const BenchFlags& flags, const BenchSink& sink) {
     sink({.name = "ceiling.copy." + precision, .value = 1e-9 * options.ceilings.bytes_per_s, .unit = "GB/s"});
     for (const std::string& size : flags.sizes) {
       options.size = size_named(size);
-      if (flags.train) bench_training(options, sink);
-      if (flags.kernels) bench_kernels(options, sink);
+      if (flags.train || flags.all) bench_training(options, sink);
+      if (flags.kernels || flags.all) bench_kernels(options, sink);
     }
   }
 }
 
 void run_bench(BenchFlags flags, const CommonFlags& common) {
   const bool cuda = flags.place.device == "cuda";
-  if (!flags.kernels && !flags.loader && !flags.train && !flags.prepare)
-    flags.kernels = flags.loader = flags.train = flags.prepare = true;
+  flags.all = !flags.kernels && !flags.loader && !flags.train && !flags.prepare;
+  if (flags.workers < 1) throw UsageError("--workers must be at least 1, and is {}", flags.workers);
   if (flags.precisions.empty())
     flags.precisions = cuda ? std::vector<std::string>{"bf16", "fp32"} : std::vector<std::string>{"fp32"};
   if (flags.batch_size == 0) flags.batch_size = cuda ? 1024 : 128;
@@ -152,7 +174,10 @@ void run_bench(BenchFlags flags, const CommonFlags& common) {
 
   Table table(common.quiet);
   const BenchSink sink = [&](BenchRow row) { table.add(row); };
-  if (flags.train || flags.kernels) bench_networks(flags, sink);
+  // The first forks, which a process with threads must not.
+  if (flags.prepare || flags.all) bench_reading(flags, common.quiet, sink);
+  if (flags.loader || flags.all) bench_loading(flags, common.quiet, sink);
+  if (flags.train || flags.kernels || flags.all) bench_networks(flags, sink);
 
   if (!flags.json.empty()) {
     const Json json = {{"program", "moleblend " MOLEBLEND_VERSION},
@@ -187,9 +212,12 @@ void add_bench(CLI::App& program) {
   cpu_set_t cores;
   CPU_ZERO(&cores);
   if (sched_getaffinity(0, sizeof cores, &cores) == 0) flags->place.threads = std::max(1, CPU_COUNT(&cores));
+  flags->workers = flags->place.threads;
   verb->add_flag("--kernels", flags->kernels,
                  "Each operation: rate, share of the ceiling, check against double precision");
   verb->add_flag("--train", flags->train, "The training step: molecules/s, MFU, memory, time by operation");
+  verb->add_flag("--loader", flags->loader, "Records to packed batches with relations");
+  verb->add_flag("--prepare", flags->prepare, "Molecule files to a data set, beside what Open Babel alone streams");
   const auto option = [verb](const char* name, auto& value, const char* text) {
     return verb->add_option(name, value, text)->capture_default_str()->take_last();
   };
@@ -203,6 +231,9 @@ void add_bench(CLI::App& program) {
   option("--device", flags->place.device, "cpu or cuda");
   option("--threads", flags->place.threads, "Threads of the CPU");
   option("--seconds", flags->seconds, "Least time of a training measurement; an operation's takes a tenth");
+  option("--workers", flags->workers, "Reader processes of --prepare");
+  option("--data", flags->data, "This data set for --loader in place of a made-up one");
+  option("--sdf", flags->sdf, "This SDF for --prepare in place of a made-up one");
   option("--json", flags->json, "Write machine, build, command and all figures to this file (-: standard output)");
   verb->footer(
       "Molecules are made up, so that figures of different machines compare. Times are medians after a warm-up. Ends "
