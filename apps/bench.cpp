@@ -172,7 +172,7 @@ void run_bench(BenchFlags flags, const CommonFlags& common) {
     place.check();
   }
 
-  Table table(common.quiet);
+  Table table(common.quiet || flags.json == "-");
   const BenchSink sink = [&](BenchRow row) { table.add(row); };
   // The first forks, which a process with threads must not.
   if (flags.prepare || flags.all) bench_reading(flags, common.quiet, sink);

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Everything that wants a GPU, in one call: the tests of the CUDA operations and of the network on the device, the same under
-# compute-sanitizer, and the speed of training. Writes what it found, with the machine it found it on.
+# compute-sanitizer, the speed of each operation and of the training step beside what the GPU can do (`moleblend bench`), and training
+# from a data set. Writes what it found, with the machine it found it on.
 #
 #   scripts/gpu_check.sh [--output DIR] [--from BUNDLE] [--data DIR] [--seconds N]
 #     --output DIR   gpu_check.json and the logs (default: $OUT, or build/gpu-check)
 #     --from BUNDLE  run the programs of a bundle instead of building here: for machines that have a GPU and nothing else
 #     --data DIR     data set to train on (default: the bundle's)
-#     --seconds N    length of each training run (default 40)
+#     --seconds N    length of each training run (default 25)
 #   scripts/gpu_check.sh --pack BUNDLE [--data DIR]
 #     builds here and packs programs, the libraries they need, the golden data and a data set into a folder to carry there; into an
 #     archive if BUNDLE ends in .tar.gz, which --from takes too
@@ -15,7 +16,7 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-output=${OUT:-$ROOT/build/gpu-check} bundle='' data='' seconds=40 pack=''
+output=${OUT:-$ROOT/build/gpu-check} bundle='' data='' seconds=25 pack=''
 while (($# > 0)); do
   case $1 in
     --output | --from | --data | --seconds | --pack)
@@ -29,7 +30,7 @@ while (($# > 0)); do
       esac
       shift
       ;;
-    -h | --help) sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+    -h | --help) sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
     *) warn "unknown option $1; see scripts/gpu_check.sh --help" && exit 2 ;;
   esac
   shift
@@ -151,13 +152,16 @@ train() {
 }
 threads=$(($(cores) > 2 ? $(cores) - 1 : 1))
 train base.bf16.b1024 --precision bf16 --batch-size 1024 --loader-threads "$threads"
-train base.bf16.b256 --precision bf16 --batch-size 256 --loader-threads "$threads"
 train base.fp32.b256 --precision fp32 --batch-size 256 --loader-threads "$threads"
+rm -f "$output/bench.json"
+check bench 150 "$programs/moleblend" bench --kernels --train --device cuda --sizes n14 --seconds 2 --json "$output/bench.json"
+cat "$output/bench.log"
 
 join() { local IFS=,; echo "$*"; }
 cat >"$output/gpu_check.json" <<JSON
 {"gpu": "$gpu", "commit": "$commit", "date": "$(date -u +%F)", "cores": $(cores), "data": "$(sed -n 's/.*"fingerprint": *"\([^"]*\)".*/\1/p' "$data/dataset.json" | head -1)",
- "passed": $([[ $failed == 0 ]] && echo true || echo false), "checks": [$(join "${results[@]}")], "rows": [$(join "${rates[@]}")]}
+ "passed": $([[ $failed == 0 ]] && echo true || echo false), "checks": [$(join "${results[@]}")], "rows": [$(join "${rates[@]}")],
+ "bench": $(cat "$output/bench.json" 2>/dev/null || echo null)}
 JSON
 say "written to $output/gpu_check.json"
 exit "$failed"

@@ -35,6 +35,20 @@ TEST(Bench, WritesFixedNamesAndTheMachine) {
     EXPECT_TRUE(names.count(name)) << name;
 }
 
+TEST(Bench, MeasuresTheLoaderOnADataSetOfTheUsers) {
+  const TemporaryFolder folder;
+  write_sample_molecules(folder / "molecules.smi", 60);
+  ASSERT_EQ(
+      run_program({"prepare", "--input", folder / "molecules.smi", "--output", folder / "data", "--quiet"}).status, 0);
+  const Outcome outcome = run_program({"bench", "--loader", "--data", folder / "data", "--seconds", "0.01", "--threads",
+                                       "2", "--quiet", "--json", "-"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const Json rows = Json::parse(outcome.out).at("rows");
+  ASSERT_EQ(rows.size(), 2u);
+  for (const Json& row : rows) EXPECT_EQ(row.at("correct"), Json(true)) << row;
+  EXPECT_EQ(rows[0].at("name"), "loader.data");
+}
+
 TEST(Bench, RefusesWhatItDoesNotKnow) {
   const Outcome size = run_program({"bench", "--train", "--sizes", "n15"});
   EXPECT_EQ(size.status, 2);
