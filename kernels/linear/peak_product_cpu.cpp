@@ -1,7 +1,9 @@
 #include <algorithm>
-#include <atomic>
 #include <chrono>
+#include <memory>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
+#include <vector>
 
 #include "kernels/linear/peak_product.h"
 
@@ -45,19 +47,15 @@ class OwnProduct {
 
 double peak_product_rate(Cpu& cpu, std::int64_t rows, std::int64_t in, std::int64_t out, bool bf16, double seconds) {
   using Clock = std::chrono::steady_clock;
-  std::vector<std::unique_ptr<OwnProduct>> products(static_cast<std::size_t>(cpu.threads()));
-  std::atomic<bool> none = false;
-  cpu.parallel([&](int thread) {
-    const auto [begin, end] = even_part(rows, cpu.threads(), thread);
-    try {
-      auto& own = products[static_cast<std::size_t>(thread)];
-      own = std::make_unique<OwnProduct>(std::max<std::int64_t>(1, end - begin), in, out, bf16);
-      own->run();
-    } catch (const dnnl::error&) {
-      none = true;
+  std::vector<std::unique_ptr<OwnProduct>> products;
+  try {
+    for (int thread = 0; thread < cpu.threads(); ++thread) {
+      const auto [begin, end] = even_part(rows, cpu.threads(), thread);
+      products.push_back(std::make_unique<OwnProduct>(std::max<std::int64_t>(1, end - begin), in, out, bf16));
     }
-  });
-  if (none) return 0;
+  } catch (const dnnl::error&) {
+    return 0;
+  }
   double best = 0;
   const double flop = 2.0 * static_cast<double>(rows) * static_cast<double>(in) * static_cast<double>(out);
   for (const Clock::time_point first = Clock::now(); Clock::now() - first < std::chrono::duration<double>(seconds);) {
