@@ -1,6 +1,5 @@
 #include "apps/bench_prepare.h"
 
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,6 +12,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "engine/bench/temporary_folder.h"
 #include "io/chemistry/chemistry.h"
 #include "io/dataset/dataset.h"
 #include "io/prepare/prepare.h"
@@ -25,27 +25,6 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 constexpr int kRepetitions = 3;
-
-/// A folder for temporary files that goes with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (fs::temp_directory_path() / "moleblend-bench-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr)
-      throw Error("can't make a folder {}: {}; set TMPDIR to a folder with room", name, std::strerror(errno));
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 const char* symbol_of(std::uint8_t atomic_number) {
   switch (atomic_number) {

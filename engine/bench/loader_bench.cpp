@@ -1,7 +1,5 @@
 #include "engine/bench/loader_bench.h"
 
-#include <stdlib.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -11,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "engine/bench/temporary_folder.h"
 #include "io/dataset/dataset_writer.h"
 #include "io/dataset/shard_writer.h"
 #include "io/loader/loader.h"
@@ -43,27 +42,6 @@ double resident_mib(const std::string& kind) {
   }
   return 0;
 }
-
-/// A folder for temporary files that goes with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (fs::temp_directory_path() / "moleblend-bench-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr)
-      throw Error("can't make a folder {}: {}; set TMPDIR to a folder with room", name, std::strerror(errno));
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 void write_dataset(const fs::path& folder, const LoaderBenchOptions& options, const std::vector<Molecule>& kinds) {
   constexpr std::uint64_t kShard = 4096;  // as `moleblend prepare` has it
