@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "apps/inspect.h"
+#include "io/chemistry/rules/elements.h"
 #include "io/loader/batch.h"
 #include "io/support/error.h"
 #include "kernels/random/draws.h"
@@ -16,15 +17,6 @@
 namespace moleblend::inspect {
 namespace {
 
-constexpr std::array kSymbols = {
-    "H",  "He", "Li", "Be", "B",  "C",  "N",  "O",  "F",  "Ne", "Na", "Mg", "Al", "Si", "P",  "S",  "Cl",
-    "Ar", "K",  "Ca", "Sc", "Ti", "V",  "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se",
-    "Br", "Kr", "Rb", "Sr", "Y",  "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd", "In", "Sn", "Sb",
-    "Te", "I",  "Xe", "Cs", "Ba", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er",
-    "Tm", "Yb", "Lu", "Hf", "Ta", "W",  "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po", "At",
-    "Rn", "Fr", "Ra", "Ac", "Th", "Pa", "U",  "Np", "Pu", "Am", "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No",
-    "Lr", "Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og"};
-static_assert(kSymbols.size() == 118);
 // Categories of METHOD section 1, in their order; the last name also stands for all beyond.
 constexpr std::array kChirality = {"unspecified", "clockwise", "counterclockwise", "other"};
 constexpr std::array kHybridisation = {"SP", "SP2", "SP3", "SP3D", "SP3D2", "other"};
@@ -47,7 +39,7 @@ std::string count_category(int category, int last) {
 Json atom_json(std::size_t i, const AtomCodes& codes) {
   const std::string charge = codes[3] >= kChargeMisc ? "other" : fmt::format("{:+d}", codes[3] - kNeutral);
   return {{"atom", i},
-          {"element", codes[0] < kSymbols.size() ? kSymbols[codes[0]] : "?"},
+          {"element", codes[0] < chemistry::kElements ? chemistry::element_symbol(codes[0] + 1) : "?"},
           {"chirality", name(kChirality, codes[1])},
           {"degree", count_category(codes[2], 10)},
           {"charge", codes[3] == kNeutral ? "0" : charge},

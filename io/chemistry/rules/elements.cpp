@@ -36,6 +36,15 @@ constexpr std::array<float, kElements> kCovalentRadii = {
     1.60F, 1.60F, 1.60F, 1.60F, 1.60F, 1.60F, 1.60F, 1.60F, 1.60F, 1.60F, 1.60F, 1.60F, 1.60F, 1.60F,  //
     1.60F, 1.60F, 1.60F, 1.60F};                                                                       // … Og
 
+constexpr std::array<const char*, kElements> kSymbols = {
+    "H",  "He", "Li", "Be", "B",  "C",  "N",  "O",  "F",  "Ne", "Na", "Mg", "Al", "Si", "P",  "S",  "Cl",
+    "Ar", "K",  "Ca", "Sc", "Ti", "V",  "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Ga", "Ge", "As", "Se",
+    "Br", "Kr", "Rb", "Sr", "Y",  "Zr", "Nb", "Mo", "Tc", "Ru", "Rh", "Pd", "Ag", "Cd", "In", "Sn", "Sb",
+    "Te", "I",  "Xe", "Cs", "Ba", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er",
+    "Tm", "Yb", "Lu", "Hf", "Ta", "W",  "Re", "Os", "Ir", "Pt", "Au", "Hg", "Tl", "Pb", "Bi", "Po", "At",
+    "Rn", "Fr", "Ra", "Ac", "Th", "Pa", "U",  "Np", "Pu", "Am", "Cm", "Bk", "Cf", "Es", "Fm", "Md", "No",
+    "Lr", "Rf", "Db", "Sg", "Bh", "Hs", "Mt", "Ds", "Rg", "Cn", "Nh", "Fl", "Mc", "Lv", "Ts", "Og"};
+
 struct Valences {
   std::array<int, 4> values{};
   std::size_t count = 0;
@@ -69,6 +78,10 @@ bool is_element(int z) {
 }
 
 }  // namespace
+
+const char* element_symbol(int z) {
+  return is_element(z) ? kSymbols[static_cast<std::size_t>(z - 1)] : "*";
+}
 
 int outer_electrons(int z) {
   return is_element(z) ? kOuterElectrons[static_cast<std::size_t>(z - 1)] : 0;

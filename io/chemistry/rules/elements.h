@@ -1,5 +1,5 @@
 #pragma once
-// Outer electrons and allowed valences of the elements, as RDKit's periodic table (2022.09) has them: the features follow its
+// Symbols, outer electrons and allowed valences of the elements, as RDKit's periodic table (2022.09) has them: the features follow its
 // valence model, not nature. Covalent radii for the checks of a geometry.
 
 #include <span>
@@ -7,6 +7,9 @@
 namespace moleblend::chemistry {
 
 inline constexpr int kElements = 118;
+
+/// "H", "He" …; "*" for atomic numbers outside 1 … 118.
+const char* element_symbol(int atomic_number);
 
 /// Electrons outside the noble-gas core (and filled d shell). 0 for atomic numbers outside 1 … 118.
 int outer_electrons(int atomic_number);
