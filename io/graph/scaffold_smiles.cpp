@@ -176,6 +176,7 @@ std::uint32_t colour_of(const SmilesAtom& atom) {
 }  // namespace
 
 int usual_hydrogens(int element, int charge, int bond_orders) {
+  if (chemistry::allowed_valences(element).empty()) return 0;  // transition metals, whatever their charge
   for (const int valence : chemistry::allowed_valences(element - charge)) {
     if (valence >= bond_orders) return valence - bond_orders;
   }

@@ -23,6 +23,7 @@ enum class Draw : std::uint32_t {
   conformer = 9,
   head_dropout = 10,
   initial_value = 11,
+  bootstrap = 12,
 };
 
 struct PhiloxWords {

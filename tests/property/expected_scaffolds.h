@@ -46,6 +46,30 @@ inline std::vector<ExpectedScaffold> read_scaffolds(const std::string& name, boo
   return all;
 }
 
+/// The cases: molecules with features, the scaffold's atoms and its SMILES.
+struct Case {
+  Molecule molecule;
+  ExpectedScaffold scaffold;
+};
+
+inline std::vector<Case> scaffold_cases() {
+  const std::string path = std::string(MOLEBLEND_SOURCE_DIR) + "/tests/property/data/scaffold_cases.tsv";
+  std::vector<Case> all;
+  for (const auto& expected : read_expected(path)) {
+    auto& molecule = all.emplace_back().molecule;
+    molecule.atoms = expected.atoms;
+    molecule.bonds = expected.bonds;
+  }
+  std::size_t k = 0;
+  for (const auto& line : split(read_text(path), '\n')) {
+    if (line.starts_with('#') || line.starts_with("source\t")) continue;
+    auto columns = split(line, '\t');
+    columns.resize(6);
+    all.at(k++).scaffold = {columns[1], indices(columns[4]), columns[5]};
+  }
+  return all;
+}
+
 /// How far scaffolds agree with RDKit's: the same atoms of the molecule, and the same other molecules in the class.
 class ScaffoldAgreement {
  public:
