@@ -43,8 +43,7 @@ class Search {
   std::size_t at_leaf(const Partition& partition);
   std::strong_ordering against_best() const;
   std::vector<std::uint64_t> certificate(const std::vector<std::uint32_t>& place) const;
-  std::vector<std::uint32_t> orbits_fixing_path(std::size_t depth, std::size_t& used,
-                                                std::vector<std::uint32_t> orbit) const;
+  void merge_orbits(std::size_t depth, std::size_t& used, std::vector<std::uint32_t>& orbit);
 
   const ColouredGraph& graph_;
   const std::uint64_t effort_;
@@ -159,9 +158,11 @@ std::size_t Search::descend(const Partition& partition, std::size_t depth) {
   std::size_t used = 0;  // automorphisms that `orbit` knows of
   for (std::size_t k = 0; k < choices.size(); ++k) {
     if (work_ > effort_ && !best_place_.empty()) return depth;
-    orbit = orbits_fixing_path(depth, used, std::move(orbit));
-    const auto seen = [&](std::uint32_t earlier) { return orbit[earlier] == orbit[choices[k]]; };
-    if (std::any_of(choices.begin(), choices.begin() + static_cast<std::ptrdiff_t>(k), seen)) continue;
+    if (k > 0) {
+      merge_orbits(depth, used, orbit);
+      const auto seen = [&](std::uint32_t earlier) { return orbit[earlier] == orbit[choices[k]]; };
+      if (std::any_of(choices.begin(), choices.begin() + static_cast<std::ptrdiff_t>(k), seen)) continue;
+    }
 
     Partition child = partition;
     work_ += graph_.size();
@@ -233,21 +234,23 @@ std::vector<std::uint64_t> Search::certificate(const std::vector<std::uint32_t>&
   return edges;
 }
 
-/// A name for the orbit of each vertex under the automorphisms that fix the first `depth` chosen vertices. `used` of them are in `orbit`
-/// already.
-std::vector<std::uint32_t> Search::orbits_fixing_path(std::size_t depth, std::size_t& used,
-                                                      std::vector<std::uint32_t> orbit) const {
+/// Merges orbits (each vertex has the name of its own) by the automorphisms from number `used` on that fix the first `depth` chosen
+/// vertices.
+void Search::merge_orbits(std::size_t depth, std::size_t& used, std::vector<std::uint32_t>& orbit) {
   for (; used < automorphisms_.size(); ++used) {
     const auto& image = automorphisms_[used];
+    work_ += depth;
     if (!std::all_of(path_.begin(), path_.begin() + static_cast<std::ptrdiff_t>(depth),
                      [&](std::uint32_t v) { return image[v] == v; }))
       continue;
+    work_ += orbit.size();
     for (std::uint32_t v = 0; v < orbit.size(); ++v) {
       const std::uint32_t from = orbit[v], to = orbit[image[v]];
-      if (from != to) std::replace(orbit.begin(), orbit.end(), std::max(from, to), std::min(from, to));
+      if (from == to) continue;
+      std::replace(orbit.begin(), orbit.end(), std::max(from, to), std::min(from, to));
+      work_ += orbit.size();
     }
   }
-  return orbit;
 }
 
 }  // namespace

@@ -27,9 +27,9 @@ struct CanonicalOrder {
   bool exact = true;  // false: the search ended at its bound, and another order of the same graph may get other places
 };
 
-/// Edges that the search may look at: half a second. Fullerenes and cages take some ten thousands; what needs more (strongly regular
-/// graphs of hundreds of vertices) is no molecule.
-inline constexpr std::uint64_t kCanonicalEffort = 50'000'000;
+/// Steps that the search may take: a second at most. Fullerenes and cages take some ten thousands; what needs more (incidence graphs
+/// of projective planes, say) is no molecule.
+inline constexpr std::uint64_t kCanonicalEffort = 200'000'000;
 
 /// Two graphs written down in their canonical order are equal exactly if they are isomorphic (colours included) and both orders are
 /// exact. An order that is not exact is still a permutation: what is written down in it still describes the graph. Deterministic.
