@@ -1,12 +1,11 @@
 #include "io/prepare/blocks.h"
 
 #include <algorithm>
-#include <cctype>
 #include <nlohmann/json.hpp>
 
 #include "io/dataset/dataset_json.h"
 #include "io/dataset/dataset_writer.h"
-#include "io/prepare/text.h"
+#include "io/prepare/reasons.h"
 #include "io/support/csv.h"
 #include "io/support/error.h"
 #include "io/support/files.h"
@@ -33,15 +32,6 @@ std::string header_row() {
   return csv_row({"file", "record", "line", "identifier", "reason", "text"});
 }
 
-/// Text for one field of a table that people read: on one line, and UTF-8 whatever came in.
-std::string one_line(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    if (is_blank(c) || is_binary({&c, 1})) c = ' ';
-  const std::string valid = Json(trimmed(out)).dump(-1, ' ', false, Json::error_handler_t::replace);
-  return Json::parse(valid).get<std::string>();
-}
-
 std::uint64_t count_rows(const std::filesystem::path& path) {
   CsvReader reader{TextSource(path)};
   std::vector<std::string> row;
@@ -58,19 +48,6 @@ bool has_rejected_rows(const std::filesystem::path& folder, const ShardEntry& sh
   } catch (const Error&) {
     return false;
   }
-}
-
-/// "atom 12 has valence 7" and "atom 3 has valence 5" are one kind of reason.
-std::string kind_of(const std::string& reason) {
-  std::string kind;
-  for (const char c : reason) {
-    const bool digit = std::isdigit(static_cast<unsigned char>(c)) != 0;
-    if (!digit)
-      kind += c;
-    else if (kind.empty() || kind.back() != 'N')
-      kind += 'N';
-  }
-  return kind;
 }
 
 std::string run_text(const Inputs& inputs, const std::string& option_text, const std::string& version) {
@@ -230,7 +207,7 @@ std::map<std::string, std::uint64_t> rejected_reasons(const std::filesystem::pat
   std::vector<std::string> row;
   std::map<std::string, std::uint64_t> reasons;
   reader.next(row);  // the header
-  while (reader.next(row)) ++reasons[kind_of(row.at(4))];
+  while (reader.next(row)) ++reasons[kind_of_reason(row.at(4))];
   return reasons;
 }
 

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "io/dataset/shard_writer.h"
-#include "io/prepare/inputs.h"
+#include "io/prepare/prepare.h"
 #include "io/prepare/reader_pool.h"
 #include "io/support/lock.h"
 

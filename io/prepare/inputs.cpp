@@ -7,7 +7,7 @@
 namespace moleblend {
 namespace {
 
-std::uint32_t add_file(Inputs& inputs, const std::filesystem::path& path) {
+std::uint32_t add_file(Inputs& inputs, const std::filesystem::path& path, Checksums checksums) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error))
     throw Error("{} is a folder; name the molecule files in it", path.string());
@@ -15,7 +15,7 @@ std::uint32_t add_file(Inputs& inputs, const std::filesystem::path& path) {
   SourceFile file;
   file.path = path.string();
   file.bytes = std::filesystem::file_size(path);
-  file.sha256 = sha256_of_file(path);
+  if (checksums == Checksums::take) file.sha256 = sha256_of_file(path);
   inputs.bytes += file.bytes;
   inputs.files.push_back(std::move(file));
   return static_cast<std::uint32_t>(inputs.files.size() - 1);
@@ -39,7 +39,25 @@ std::unique_ptr<RecordSource> Input::open(const ColumnNames& columns) const {
   return sdf.empty() ? open_records(path, format, columns) : open_paired_records(path, sdf, columns);
 }
 
-Inputs find_inputs(const PrepareOptions& options, Chemistry& chemistry) {
+void check_inputs(const InputOptions& o, Chemistry& chemistry) {
+  const ConformerOptions& c = o.read.conformers;
+  if (!(o.timeout > 0 && o.timeout <= 86400))
+    throw UsageError("--timeout {} is out of range; give up to 86,400 seconds", o.timeout);
+  if (o.memory_mb > 0 && o.memory_mb < 64)
+    throw UsageError("--memory {} is too little for Open Babel; give at least 64 MB, or 0 for no bound", o.memory_mb);
+  if (o.workers < 0 || o.workers > 4096)
+    throw UsageError("--workers {} is out of range; give 1 to 4,096, or 0 for one a core", o.workers);
+  if (c.count < 0 || c.count > 1000) throw UsageError("--conformers {} is out of range; give 0 to 1,000", c.count);
+  if (c.force_field_steps < 0)
+    throw UsageError("--force-field-steps {} is negative; give 0 or more", c.force_field_steps);
+  if (c.required && c.count == 0)
+    throw UsageError("--require-conformers asks for conformers to be built; say how many with --conformers");
+  if (c.count > 0 && !chemistry.has_engine(c.engine))
+    throw UsageError("--conformer-engine {}: this build has no such engine; use the other one or build with it",
+                     c.engine == ConformerEngine::rdkit ? "rdkit" : "openbabel");
+}
+
+Inputs find_inputs(const InputOptions& options, Chemistry& chemistry, Checksums checksums) {
   if (options.inputs.empty() && options.pairs.empty())
     throw UsageError("no molecule files are given; name them with --input or --pair");
   Inputs inputs;
@@ -52,7 +70,7 @@ Inputs find_inputs(const PrepareOptions& options, Chemistry& chemistry) {
           "{} has no label columns: labels come from tables (CSV, TSV), from data fields of an SDF and from QM9's XYZ "
           "files",
           path.string());
-    input.file = add_file(inputs, path);
+    input.file = add_file(inputs, path, checksums);
     inputs.list.push_back(std::move(input));
   }
   for (const auto& [table, sdf] : options.pairs) {
@@ -66,8 +84,8 @@ Inputs find_inputs(const PrepareOptions& options, Chemistry& chemistry) {
     if (splitter_of(format_of(sdf)) != Splitter::sdf)
       throw UsageError("--pair {} {}: the second is no SDF; name a CSV or TSV file, then an SDF", table.string(),
                        sdf.string());
-    input.file = add_file(inputs, table);
-    add_file(inputs, sdf);
+    input.file = add_file(inputs, table, checksums);
+    add_file(inputs, sdf, checksums);
     inputs.list.push_back(std::move(input));
   }
   bool any_record = false;

@@ -2,6 +2,7 @@
 
 #include <zlib.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string_view>
@@ -33,7 +34,9 @@ bool LineReader::fill() {
   const int read = gzread(file_.get(), buffer_.data(), static_cast<unsigned>(buffer_.size()));
   begin_ = 0;
   end_ = read > 0 ? static_cast<std::size_t>(read) : 0;
-  if (const auto offset = gzoffset(file_.get()); offset > 0) stored_bytes_ = static_cast<std::uint64_t>(offset);
+  stored_before_ = stored_bytes_;
+  if (const auto offset = gzoffset(file_.get()); offset > 0)
+    stored_bytes_ = std::max(stored_before_, static_cast<std::uint64_t>(offset));
   if (read > 0) {
     if (!std::exchange(begun_, true)) begin_text();
     return true;

@@ -28,8 +28,11 @@ class LineReader {
   bool too_long() const { return too_long_; }
   /// Why reading stopped before the end (a damaged or cut gzip stream); empty if it did not.
   const std::string& failure() const { return failure_; }
-  /// Bytes of the stored (compressed) file read so far.
-  std::uint64_t bytes_read() const { return stored_bytes_; }
+  /// Bytes of the stored (compressed) file up to the line that next() gave last; of a compressed one, about so many.
+  std::uint64_t bytes_read() const {
+    if (end_ == 0) return stored_bytes_;
+    return stored_before_ + (stored_bytes_ - stored_before_) * begin_ / end_;
+  }
 
  private:
   bool fill();
@@ -39,7 +42,8 @@ class LineReader {
   std::unique_ptr<gzFile_s, int (*)(gzFile_s*)> file_;
   std::vector<char> buffer_;
   std::size_t begin_ = 0, end_ = 0;
-  std::uint64_t line_number_ = 0, stored_bytes_ = 0;
+  std::uint64_t line_number_ = 0;
+  std::uint64_t stored_before_ = 0, stored_bytes_ = 0;  // up to the buffer's beginning and its end
   bool too_long_ = false, at_end_ = false, begun_ = false;
   char line_end_ = '\n';
   std::string failure_;

@@ -9,30 +9,18 @@
 #include <filesystem>
 #include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "io/chemistry/chemistry.h"
-#include "io/prepare/record.h"
+#include "io/prepare/inputs.h"
 
 namespace moleblend {
 
-struct PrepareOptions {
-  std::vector<std::filesystem::path> inputs;
-  std::vector<std::pair<std::filesystem::path, std::filesystem::path>>
-      pairs;  // table and SDF that belong together; after the inputs
+struct PrepareOptions : InputOptions {
   std::filesystem::path output;
-  std::string format;  // of the inputs; empty: by each file's ending
-  ColumnNames columns;
-  ReadOptions read;
-  std::uint64_t seed = 1;
-  std::uint32_t max_atoms = 0;        // 0: no bound
   std::uint64_t block_size = 4096;    // input records a shard
   std::uint64_t part = 1, parts = 1;  // this run does the blocks b with b mod parts = part − 1
   bool resume = false;
-  int workers = 0;                 // 0: as many as cores
-  double timeout = 30;             // seconds a record
-  std::uint64_t memory_mb = 2048;  // a reader process
   bool quiet = false;
   std::string program_version;
 };

@@ -17,14 +17,16 @@ std::uint64_t text_seed(std::uint64_t seed, std::string_view text) {
   return hash ^ (hash >> 31);
 }
 
+std::string record_name(const std::string& file, std::uint64_t number) {
+  return fmt::format("{}#{}", std::filesystem::path(file).filename().string(), number);
+}
+
 void complete_molecule(Molecule& molecule, std::uint32_t file, std::uint64_t number, const ReaderOptions& options) {
   if (options.max_atoms > 0 && molecule.size() > options.max_atoms)
     throw Rejected(fmt::format("{} atoms, more than --max-atoms {}", molecule.size(), options.max_atoms));
   molecule.source_file = file;
   molecule.source_record = number;
-  if (molecule.identifier.empty())
-    molecule.identifier =
-        fmt::format("{}#{}", std::filesystem::path(options.file_names.at(file)).filename().string(), number);
+  if (molecule.identifier.empty()) molecule.identifier = record_name(options.file_names.at(file), number);
   molecule.labels.resize(options.label_count, std::numeric_limits<double>::quiet_NaN());
 }
 

@@ -24,6 +24,9 @@ Molecule read_record(Chemistry& chemistry, const Record& record, const ReaderOpt
 /// Fills what a molecule of a whole-file stream lacks. Throws Rejected.
 void complete_molecule(Molecule& molecule, std::uint32_t file, std::uint64_t number, const ReaderOptions& options);
 
+/// What a record without a name is called: the file's name and its number.
+std::string record_name(const std::string& file, std::uint64_t number);
+
 /// The seed of a text: FNV-1a 64 of it, mixed with `seed` by the finaliser of SplitMix64.
 std::uint64_t text_seed(std::uint64_t seed, std::string_view text);
 

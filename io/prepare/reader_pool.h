@@ -78,7 +78,7 @@ class ReaderPool {
     std::uint64_t answered() const { return delivered + outcomes.size(); }  // of a file
   };
   struct Worker {
-    ReaderProcess process;
+    ChildProcess process;
     ReaderState* state = nullptr;
     Unit* unit = nullptr;
     std::string input;                         // bytes received, not yet a whole message

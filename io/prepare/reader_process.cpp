@@ -1,9 +1,6 @@
 #include "io/prepare/reader_process.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -54,16 +51,6 @@ void bound_memory(std::uint64_t bytes) {
   const rlim_t limit = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) + bytes;
   const rlimit bound{limit, limit};
   ::setrlimit(RLIMIT_AS, &bound);
-}
-
-void leave_terminal() {
-  const int null = ::open("/dev/null", O_RDWR);
-  for (int fd = 0; fd < 3 && null >= 0; ++fd) ::dup2(null, fd);
-  // Ctrl-C and a batch system's SIGTERM reach the whole group; the coordinator decides what becomes of its readers.
-  ::signal(SIGINT, SIG_IGN);
-  ::signal(SIGTERM, SIG_IGN);
-  ::signal(SIGPIPE, SIG_IGN);
-  for (const int fatal : {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL}) ::signal(fatal, SIG_DFL);
 }
 
 class Reader {
@@ -216,44 +203,17 @@ std::int64_t cpu_time_of(pid_t pid) {
   return ::clock_getcpuclockid(pid, &clock) == 0 ? nanoseconds(clock) : -1;
 }
 
-ReaderProcess start_reader(Chemistry& chemistry, const ReaderOptions& options, std::uint64_t memory_bytes,
-                           ReaderState& state) {
-  int sockets[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0)
-    throw Error("can't start a reader process: {}; use fewer --workers", std::strerror(errno));
+ChildProcess start_reader(Chemistry& chemistry, const ReaderOptions& options, std::uint64_t memory_bytes,
+                          ReaderState& state) {
   state.current = 0;
   state.out_of_memory = 0;
-  const pid_t coordinator = ::getpid();
-  const pid_t pid = ::fork();
-  if (pid < 0) {
-    const int error = errno;
-    ::close(sockets[0]);
-    ::close(sockets[1]);
-    throw Error("can't start a reader process: {}; use fewer --workers", std::strerror(error));
-  }
-  if (pid > 0) {
-    ::close(sockets[1]);
-    return {pid, sockets[0]};
-  }
-
-  // In the reader process, which never returns from here.
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != coordinator) ::_exit(0);
-  // The other readers' sockets and the folder's lock belong to the coordinator alone.
-  const auto own = static_cast<unsigned>(sockets[1]);
-  if (own > 3) ::close_range(3, own - 1, 0);
-  ::close_range(own + 1, ~0u, 0);
-  leave_terminal();
-  own_state = &state;
-  bound_memory(memory_bytes);
-  // Open Babel uses OpenMP where Debian builds it; the environment is read too early to help in a program that has OpenMP itself.
-  if (void* found = ::dlsym(RTLD_DEFAULT, "omp_set_num_threads")) reinterpret_cast<void (*)(int)>(found)(1);
-  try {
-    Reader(chemistry, options, sockets[1], state).run();
-  } catch (...) {
-    ::_exit(1);
-  }
-  ::_exit(0);
+  return start_child([&](int socket) {
+    own_state = &state;
+    bound_memory(memory_bytes);
+    // Open Babel uses OpenMP where Debian builds it; the environment is read too early to help in a program that has OpenMP itself.
+    if (void* found = ::dlsym(RTLD_DEFAULT, "omp_set_num_threads")) reinterpret_cast<void (*)(int)>(found)(1);
+    Reader(chemistry, options, socket, state).run();
+  });
 }
 
 }  // namespace moleblend

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <string>
 
+#include "io/prepare/child_process.h"
 #include "io/prepare/reader.h"
 
 namespace moleblend {
@@ -32,15 +33,10 @@ struct ReaderState {
   std::atomic<std::uint32_t> out_of_memory{0};
 };
 
-struct ReaderProcess {
-  pid_t pid = -1;
-  int socket = -1;
-};
-
 /// Forks a reader process; the caller must have one thread only. `memory_bytes`: what it may take beyond what it inherits; 0: no bound.
 /// Throws Error if the system refuses.
-ReaderProcess start_reader(Chemistry& chemistry, const ReaderOptions& options, std::uint64_t memory_bytes,
-                           ReaderState& state);
+ChildProcess start_reader(Chemistry& chemistry, const ReaderOptions& options, std::uint64_t memory_bytes,
+                          ReaderState& state);
 
 /// Processor time that a process has used, ns; -1 if it is gone.
 std::int64_t cpu_time_of(pid_t pid);

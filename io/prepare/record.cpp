@@ -20,6 +20,7 @@ void Record::clear() {
   odd_labels = 0;
   refused.clear();
   skipped = false;
+  position = 0;
 }
 
 Splitter splitter_of(const std::string& format) {

@@ -24,6 +24,7 @@ struct Record {
   std::uint32_t odd_labels = 0;  // labels that are text but no number: taken as missing
   std::string refused;           // not empty: why the text can't be cut out or used
   bool skipped = false;          // of a block that is done already or elsewhere: counted and not read
+  std::uint64_t position = 0;    // bytes of all input files up to its end, for progress; 0: not known
 
   void clear();
 };

@@ -1,0 +1,31 @@
+#include "io/prepare/reasons.h"
+
+#include <cctype>
+#include <nlohmann/json.hpp>
+
+#include "io/prepare/text.h"
+
+namespace moleblend {
+
+std::string one_line(std::string_view text) {
+  std::string out(text);
+  for (char& c : out)
+    if (is_blank(c) || is_binary({&c, 1})) c = ' ';
+  using Json = nlohmann::json;
+  const std::string valid = Json(trimmed(out)).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return Json::parse(valid).get<std::string>();
+}
+
+std::string kind_of_reason(const std::string& reason) {
+  std::string kind;
+  for (const char c : reason) {
+    const bool digit = std::isdigit(static_cast<unsigned char>(c)) != 0;
+    if (!digit)
+      kind += c;
+    else if (kind.empty() || kind.back() != 'N')
+      kind += 'N';
+  }
+  return kind;
+}
+
+}  // namespace moleblend
