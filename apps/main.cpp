@@ -44,6 +44,7 @@ int main(int argc, char** argv) {
   add_inspect(program);
   add_pretrain(program);
   add_evaluate(program);
+  add_embed(program);
   add_bench(program);
 
   // Exit status: 2 for usage, 1 for failure; one line that says what, where, why and what to do.

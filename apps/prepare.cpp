@@ -10,6 +10,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "apps/input_flags.h"
 #include "apps/verb.h"
 #include "io/chemistry/chemistry.h"
 #include "io/support/error.h"
@@ -34,11 +35,9 @@ constexpr const char* kFooter =
 
 struct Flags {
   CommonFlags common;
+  InputFlags input;
   PrepareOptions options;
-  std::vector<std::string> inputs, pairs;
-  std::string output, part = "1/1", engine = "openbabel";
-  std::string labels;
-  bool no_fallback = false, no_positions = false;
+  std::string output, part = "1/1", labels;
 };
 
 std::vector<std::string> split_list(const std::string& list) {
@@ -119,15 +118,9 @@ void print_summary(const PrepareSummary& s, const PrepareOptions& o) {
 
 void run(Flags& flags) {
   PrepareOptions& o = flags.options;
-  o.inputs.assign(flags.inputs.begin(), flags.inputs.end());
-  if (flags.pairs.size() % 2 != 0)
-    throw UsageError("--pair {} stands alone; it takes two files, a table and an SDF", flags.pairs.back());
-  for (std::size_t i = 0; i + 1 < flags.pairs.size(); i += 2) o.pairs.emplace_back(flags.pairs[i], flags.pairs[i + 1]);
+  flags.input.resolve(o);
   o.output = flags.output;
   o.columns.labels = split_list(flags.labels);
-  o.read.use_positions = !flags.no_positions;
-  o.read.conformers.fallback = !flags.no_fallback;
-  o.read.conformers.engine = flags.engine == "rdkit" ? ConformerEngine::rdkit : ConformerEngine::openbabel;
   o.quiet = flags.common.quiet;
   o.program_version = MOLEBLEND_VERSION;
   parse_part(flags.part, o);
@@ -147,66 +140,19 @@ void add_prepare(CLI::App& program) {
   CLI::App* verb = add_verb(program, "prepare", kDescription, flags->common);
   verb->footer(kFooter);
 
-  verb->add_option("--input", flags->inputs, "Molecule files, .gz too; the ending says what they hold")
-      ->type_name("FILE ...");
-  verb->add_option(
-          "--pair", flags->pairs,
-          "A table and an SDF that belong together record by record: graph and positions from the SDF, SMILES, labels "
-          "and "
-          "identifier from the table. The SDF may end earlier. Can be given several times; pairs come after --input")
-      ->type_name("CSV SDF")
-      ->expected(2)
-      ->take_all();
+  add_input_flags(*verb, flags->input, o);
   verb->add_option("--output", flags->output, "Folder of the data set; must not exist or be empty")
       ->type_name("DIR")
       ->required();
-  verb->add_option("--format", o.format,
-                   "Format of the inputs, whatever their endings say (smi, csv, sdf, … or Open Babel's name)");
-
-  verb->add_option("--smiles-column", o.columns.smiles,
-                   "Column of the SMILES in tables (default: the one called smiles, in any case)")
-      ->group("Columns");
   verb->add_option("--label-columns", flags->labels,
                    "Columns of a table, or data fields of an SDF, that are labels: A,B,C. A name with a comma in it: "
-                   "\"A, B\" in quotation "
-                   "marks. Empty, NaN, NA and none are missing labels")
+                   "\"A, B\" in quotation marks. Empty, NaN, NA and none are missing labels")
       ->type_name("A,B")
       ->group("Columns");
-  verb->add_option("--id-column", o.columns.identifier,
-                   "Column or data field that names a molecule (default in an SDF: the title)")
-      ->group("Columns");
-
-  verb->add_flag("--keep-hydrogens", o.read.keep_hydrogens, "Keep hydrogens as atoms of their own")->group("Molecules");
-  verb->add_option("--max-atoms", o.max_atoms, "Reject molecules with more atoms (0: no bound)")->group("Molecules");
-  verb->add_flag("--no-positions", flags->no_positions, "Leave 3D positions of the inputs out")->group("Molecules");
-  verb->add_option("--conformers", o.read.conformers.count, "Conformers to build for a molecule that has no positions")
-      ->type_name("K")
-      ->group("Molecules");
-  verb->add_option("--conformer-engine", flags->engine, "Which builds them: openbabel or rdkit")
-      ->check(CLI::IsMember({"openbabel", "rdkit"}))
-      ->capture_default_str()
-      ->group("Molecules");
-  verb->add_flag("--no-fallback", flags->no_fallback, "Don't try the other engine where the first fails")
-      ->group("Molecules");
-  verb->add_option("--force-field-steps", o.read.conformers.force_field_steps, "MMFF94 steps a conformer")
-      ->capture_default_str()
-      ->group("Molecules");
-  verb->add_flag("--require-conformers", o.read.conformers.required,
-                 "Reject a molecule whose conformers fail (else it is kept without)")
-      ->group("Molecules");
-  verb->add_option("--seed", o.seed, "Of the conformers")->capture_default_str()->group("Molecules");
-
-  verb->add_option("--workers", o.workers, "Reader processes (0: one a core)")->capture_default_str()->group("Run");
   verb->add_option("--part", flags->part, "Do the i-th of n parts (i from 1): blocks b with b mod n = i - 1")
       ->type_name("i/n")
       ->group("Run");
   verb->add_flag("--resume", o.resume, "Go on with an interrupted run in the output folder")->group("Run");
-  verb->add_option("--timeout", o.timeout, "Seconds of processor time that one record may take, conformers included")
-      ->capture_default_str()
-      ->group("Run");
-  verb->add_option("--memory", o.memory_mb, "MB that a reader process may take (0: no bound)")
-      ->capture_default_str()
-      ->group("Run");
   verb->add_option("--block-size", o.block_size, "Input records a shard")->capture_default_str()->group("Run");
   verb->callback([flags] { run(*flags); });
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -82,6 +83,12 @@ struct PropertyStep {
   bool dropout = true, gradients = true;
 };
 
+/// What is shown to the encoder, and which rows of its last layer are wanted.
+struct EncodeStep {
+  bool show_2d = true, show_3d = false;           // as in PropertyStep
+  std::optional<Readout> readout = Readout::cls;  // a row a molecule; none: a row an atom
+};
+
 struct AdamSettings {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0, clip_norm = 5;
 };
@@ -115,6 +122,9 @@ class Model {
   /// Forward (and backward) of the property head; `logits` [B, tasks] in the label's unit for regression. Returns Σ
   /// loss / label_count.
   virtual double property(const Batch& batch, const PropertyStep& step, std::vector<double>* logits) = 0;
+  /// Forward pass of the encoder alone, without dropouts, of a pretraining or a property model: rows [B, D], or [N, D] of the atoms in
+  /// their order.
+  virtual void encode(const Batch& batch, const EncodeStep& step, std::vector<float>& rows) = 0;
   /// Clips by the global norm and updates; `step` >= 1 is Adam's t. Returns the norm before clipping. A non-finite norm
   /// changes nothing.
   virtual double update(const AdamSettings& settings, double learning_rate, std::int64_t step) = 0;

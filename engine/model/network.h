@@ -44,6 +44,7 @@ class Network final : public Model {
   void zero_gradients() override;
   PretrainResult pretrain(const Batch& batch, const PretrainStep& step) override;
   double property(const Batch& batch, const PropertyStep& step, std::vector<double>* logits) override;
+  void encode(const Batch& batch, const EncodeStep& step, std::vector<float>& rows) override;
   double update(const AdamSettings& settings, double learning_rate, std::int64_t step) override;
   void watch() override;
   std::vector<PartTime> part_times() override;

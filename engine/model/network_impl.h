@@ -666,6 +666,38 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
 }
 
 template <class Device, class T>
+void Network<Device, T>::encode(const Batch& host_batch, const EncodeStep& step, std::vector<float>& rows) {
+  State& s = state_;
+  reserve(host_batch.packed(), false);
+  const BatchView batch = batch_.load(device_, host_batch);
+  const Packed packed = batch.packed;
+  show_relations(at(Part::draws), {.packed = packed,
+                                   .has_positions = batch.has_positions,
+                                   .graph = step.show_2d,
+                                   .distance = step.show_3d && config_.with_distance,
+                                   .pair_visible = s.pair_visible,
+                                   .atom_visible = s.atom_visible});
+  add_noise<W>(at(Part::draws), 3 * packed.atoms(), batch.positions, nullptr, s.positions);
+  encode(batch, false);
+
+  const T* last = s.layer.back().out;
+  T* wanted = s.branch;  // free after the last layer, and as large as all tokens
+  if (step.readout)
+    readout_forward<T>(at(Part::property_head), packed, *step.readout, config_.width, last, wanted);
+  else
+    gather_atoms<T>(at(Part::property_head), packed, config_.width, last, wanted);
+  const std::int64_t count = (step.readout ? packed.molecules : packed.atoms()) * config_.width;
+  rows.resize(static_cast<std::size_t>(count));
+  if constexpr (std::is_same_v<T, float>) {
+    device_.download(rows.data(), wanted, count);
+  } else {
+    std::vector<T> values(rows.size());
+    device_.download(values.data(), wanted, count);
+    std::transform(values.begin(), values.end(), rows.begin(), [](T v) { return static_cast<float>(to_float(v)); });
+  }
+}
+
+template <class Device, class T>
 double Network<Device, T>::update(const AdamSettings& settings, double learning_rate, std::int64_t step) {
   global_norm<W>(at(Part::update), layout_.size(), gradient_, &results_->norm);
   bf16* shadow = nullptr;

@@ -24,6 +24,8 @@ class AtomicFile {
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+  /// Writes over bytes that were written before, and leaves the end where it is.
+  void rewrite(std::uint64_t offset, std::span<const std::byte> bytes);
   /// Bytes written so far.
   std::uint64_t size() const { return size_; }
   void commit();

@@ -74,6 +74,19 @@ class FakeModel final : public Model {
     throw std::logic_error("not a property model");
   }
 
+  /// Each row says which molecule it is of, and from what it was made.
+  void encode(const Batch& batch, const EncodeStep& step, std::vector<float>& rows) override {
+    rows.clear();
+    for (std::int64_t b = 0; b < batch.molecules(); ++b) {
+      const std::int64_t atoms = batch.packed().atoms_of(b);
+      for (std::int64_t row = 0; row < (step.readout ? 1 : atoms); ++row)
+        for (std::int64_t k = 0; k < config_.width; ++k)
+          rows.push_back(static_cast<float>(batch.index[static_cast<std::size_t>(b)]) +
+                         (batch.has_positions[static_cast<std::size_t>(b)] ? 0.5f : 0.f) +
+                         0.001f * static_cast<float>(row));
+    }
+  }
+
   double update(const AdamSettings& settings, double rate, std::int64_t step) override {
     steps_seen.push_back(step);
     rates_seen.push_back(rate);
