@@ -42,7 +42,7 @@ bool MoleculeBatches::pull() {
   }
   if (item.kept && options_.require_positions && !has_positions(item.molecule)) {
     item.kept = false;
-    item.reason = "it has no 3D positions";
+    item.reason = "it has no positions";
   }
   return true;
 }

@@ -236,6 +236,24 @@ TEST_F(CudaNetwork, PropertyHeadIsTheCpus) {
       }
 }
 
+TEST_F(CudaNetwork, EncodedRowsAreTheCpus) {
+  const Batch b = batch();
+  CpuModel<double> on_cpu(config(), 1);
+  Network<Gpu, float> on_gpu(config(), 0);
+  on_cpu.write(0, random_parameters(on_cpu));
+  on_gpu.write(0, random_parameters(on_gpu));
+  for (const std::optional<Readout> readout :
+       {std::optional(Readout::cls), std::optional(Readout::mean), std::optional<Readout>()}) {
+    const EncodeStep step{.show_2d = true, .show_3d = readout != Readout::cls, .readout = readout};
+    std::vector<float> expected, rows;
+    on_cpu.encode(b, step, expected);
+    on_gpu.encode(b, step, rows);
+    ASSERT_EQ(rows.size(), static_cast<std::size_t>((readout ? b.molecules() : b.atoms()) * config().width));
+    // As the property head's predictions, above.
+    expect_close<float, float>(rows, expected, 2e-5, 1, "rows");
+  }
+}
+
 TEST_F(CudaNetwork, UpdateIsTheCpus) {
   CpuModel<double> on_cpu(config(), 1);
   Network<Gpu, float> on_gpu(config(), 0);

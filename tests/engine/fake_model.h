@@ -14,7 +14,7 @@
 
 namespace moleblend::testing {
 
-class FakeModel final : public Model {
+class FakeModel : public Model {
  public:
   explicit FakeModel(std::vector<std::pair<std::string, std::vector<std::int64_t>>> tensors = {{"a.weight", {3, 2}},
                                                                                                {"a.bias", {3}}}) {
