@@ -83,6 +83,11 @@ class Table {
   void add(const BenchRow& row) {
     if (rows_.empty() && !quiet_)
       fmt::print("{:<48} {:>12}  {:<12} {:>8}  {}\n", "", "value", "unit", "of floor", "correct");
+    if (!row.missing.empty()) {
+      if (!quiet_) fmt::print("{:<48} left out: {}\n", row.name, row.missing);
+      left_out_.push_back({{"name", row.name}, {"reason", row.missing}});
+      return;
+    }
     if (!quiet_) {
       fmt::print(
           "{:<48} {:>12}  {:<12} {:>8}  {}\n", row.name,
@@ -100,16 +105,18 @@ class Table {
                  {"share_of_floor", nullptr}};
     if (row.correct) json["correct"] = *row.correct;
     if (row.share_of_floor) json["share_of_floor"] = *row.share_of_floor;
+    if (!row.library.empty()) json["library"] = row.library;
     for (const auto& [key, value] : row.detail.items()) json[key] = value;
-    if (row.correct && !*row.correct) wrong_.push_back(row.name);
+    if (row.library.empty() && row.correct && !*row.correct) wrong_.push_back(row.name);
     rows_.push_back(std::move(json));
   }
   const Json& rows() const { return rows_; }
+  const Json& left_out() const { return left_out_; }
   const std::vector<std::string>& wrong() const { return wrong_; }
 
  private:
   bool quiet_;
-  Json rows_ = Json::array();
+  Json rows_ = Json::array(), left_out_ = Json::array();
   std::vector<std::string> wrong_;
 };
 
@@ -188,7 +195,8 @@ void run_bench(BenchFlags flags, const CommonFlags& common) {
                        {"device", flags.place.device},
                        {"threads", flags.place.threads},
                        {"command", command_line()},
-                       {"rows", table.rows()}};
+                       {"rows", table.rows()},
+                       {"left_out", table.left_out()}};
     if (flags.json == "-")
       std::cout << json.dump(1) << "\n";
     else

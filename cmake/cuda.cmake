@@ -3,18 +3,21 @@
 #   MOLEBLEND_CUDA_SOURCES   every .cu of the program; each is compiled by nvcc, and by the host compiler for the executor of the tests
 #   MOLEBLEND_CUDA_NETWORK   the network on a GPU: plain C++, for the host compiler
 #   MOLEBLEND_CUDA_HEADERS   folder of cuda_runtime.h for the executor; empty if there is none
+#   MOLEBLEND_WITH_CUDNN     the same of cuDNN's attention, which `moleblend bench` measures beside ours
 # Kernels are compiled for A100 (sm_80) and Hopper (sm_90), and as PTX for what comes after.
 
 set(MOLEBLEND_WITH_CUDA "off")
+set(MOLEBLEND_WITH_CUDNN "off")
 file(GLOB_RECURSE MOLEBLEND_CUDA_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.cu)
 set(MOLEBLEND_CUDA_NETWORK ${PROJECT_SOURCE_DIR}/engine/cuda/library_cuda.cpp)
 # Where the toolkit may be; the last is where scripts/setup.sh puts one if there is none.
 set(cuda_folders $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda)
 if(DEFINED ENV{XDG_DATA_HOME})
-  list(APPEND cuda_folders $ENV{XDG_DATA_HOME}/moleblend/cuda)
+  set(own_folder $ENV{XDG_DATA_HOME}/moleblend)
 else()
-  list(APPEND cuda_folders $ENV{HOME}/.local/share/moleblend/cuda)
+  set(own_folder $ENV{HOME}/.local/share/moleblend)
 endif()
+list(APPEND cuda_folders ${own_folder}/cuda)
 find_path(MOLEBLEND_CUDA_HEADERS cuda_runtime.h HINTS ${CUDAToolkit_ROOT} PATHS ${cuda_folders} PATH_SUFFIXES include NO_CACHE)
 if(NOT MOLEBLEND_CUDA_HEADERS)
   set(MOLEBLEND_CUDA_HEADERS "")
@@ -53,6 +56,20 @@ endif()
 list(PREPEND CMAKE_CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/scripts/cuda_compile.sh)
 set(MOLEBLEND_WITH_CUDA "${CMAKE_CUDA_COMPILER_VERSION}, for ${CMAKE_CUDA_ARCHITECTURES}")
 
+# Headers are all that a build needs of cuDNN: bench opens the library when it runs. scripts/setup.sh brings those of the frontend.
+find_path(MOLEBLEND_CUDNN_HEADERS cudnn_graph.h HINTS ${CUDAToolkit_INCLUDE_DIRS} $ENV{CUDNN_PATH} PATHS ${cuda_folders}
+  PATH_SUFFIXES include)
+find_path(MOLEBLEND_CUDNN_FRONTEND cudnn_frontend.h HINTS $ENV{CUDNN_PATH} PATHS ${own_folder}/cudnn-frontend ${cuda_folders}
+  PATH_SUFFIXES include)
+mark_as_advanced(MOLEBLEND_CUDNN_HEADERS MOLEBLEND_CUDNN_FRONTEND)
+if(NOT MOLEBLEND_CUDNN_HEADERS)
+  set(MOLEBLEND_WITH_CUDNN "off (no cudnn_graph.h)")
+elseif(NOT MOLEBLEND_CUDNN_FRONTEND)
+  set(MOLEBLEND_WITH_CUDNN "off (no cudnn_frontend.h)")
+else()
+  set(MOLEBLEND_WITH_CUDNN "on")
+endif()
+
 # The CUDA part is a library of its own, loaded when --device cuda is asked for: one program for machines with and without.
 set(MOLEBLEND_CUDA_WARNINGS -Wall -Wextra -Wno-psabi -Wno-unused-parameter)
 if(MOLEBLEND_WERROR)
@@ -67,8 +84,19 @@ target_compile_options(moleblend_cuda_flags INTERFACE
   $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${MOLEBLEND_WERROR}>>:-Werror=all-warnings>)
 add_library(moleblend_cuda_objects OBJECT ${MOLEBLEND_CUDA_SOURCES})
 target_link_libraries(moleblend_cuda_objects PRIVATE moleblend_cuda_flags PUBLIC CUDA::cudart_static CUDA::cublasLt)
+# Other libraries' operations, for comparison.
+if(MOLEBLEND_WITH_CUDNN STREQUAL "on")
+  add_library(moleblend_cuda_libraries OBJECT ${PROJECT_SOURCE_DIR}/engine/bench/cudnn_attention_cuda.cpp)
+  target_include_directories(moleblend_cuda_libraries SYSTEM PRIVATE ${MOLEBLEND_CUDNN_FRONTEND} ${MOLEBLEND_CUDNN_HEADERS}
+    ${CUDAToolkit_INCLUDE_DIRS})
+  # It only hands work on, and its headers take minutes with -O3.
+  target_compile_options(moleblend_cuda_libraries PRIVATE -O1)
+else()
+  add_library(moleblend_cuda_libraries OBJECT ${PROJECT_SOURCE_DIR}/engine/bench/no_cudnn_cuda.cpp)
+endif()
+target_link_libraries(moleblend_cuda_libraries PRIVATE moleblend_flags fmt::fmt PUBLIC ${CMAKE_DL_LIBS})
 add_library(moleblend_cuda SHARED ${MOLEBLEND_CUDA_NETWORK})
-target_link_libraries(moleblend_cuda PRIVATE moleblend_flags moleblend_engine moleblend_cuda_objects)
+target_link_libraries(moleblend_cuda PRIVATE moleblend_flags moleblend_engine moleblend_cuda_objects moleblend_cuda_libraries)
 # Only the factory is visible, so that nothing of ours meets the program's own symbols.
 set_target_properties(moleblend_cuda PROPERTIES CXX_VISIBILITY_PRESET hidden)
 target_link_options(moleblend_cuda PRIVATE -Wl,--exclude-libs,ALL)

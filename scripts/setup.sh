@@ -2,7 +2,8 @@
 # Installs what a build needs on Debian 12 or Ubuntu 24.04 and says what the machine has. Does nothing where all is there.
 #
 #   scripts/setup.sh [--full] [--quiet]
-#     --full    also what scripts/test.sh --full needs: clang with its sanitizers, clang-format, and the CUDA compiler, which needs no GPU
+#     --full    also what scripts/test.sh --full needs: clang with its sanitizers, clang-format, and the CUDA compiler, which needs no GPU;
+#               beside cuDNN the headers of its frontend, for `moleblend bench` to compare attention with
 #     --quiet   print only what had to be done
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -12,7 +13,7 @@ for argument in "$@"; do
   case $argument in
     --full) full=yes ;;
     --quiet) quiet=yes ;;
-    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
     *) warn "unknown option $argument; see scripts/setup.sh --help" && exit 2 ;;
   esac
 done
@@ -39,7 +40,12 @@ cuda_folder=${XDG_DATA_HOME:-$HOME/.local/share}/moleblend/cuda
 cuda_compiler() {
   command -v nvcc || compgen -G '/usr/local/cuda*/bin/nvcc' | tail -1 | grep . || compgen -G "$cuda_folder/bin/nvcc" || true
 }
-if [[ $full == yes && -z $(cuda_compiler) ]]; then python3 -m pip --version >/dev/null 2>&1 || optional+=(python3-pip); fi
+# Headers alone; cuDNN's own lie beside CUDA's where it is installed.
+frontend_folder=${cuda_folder%/cuda}/cudnn-frontend
+wants_frontend() {
+  [[ ! -d $frontend_folder && -n $(compgen -G '/usr/local/cuda/include/cudnn_graph.h' || compgen -G "$cuda_folder/include/cudnn_graph.h") ]]
+}
+if [[ $full == yes ]] && { [[ -z $(cuda_compiler) ]] || wants_frontend; }; then python3 -m pip --version >/dev/null 2>&1 || optional+=(python3-pip); fi
 
 installed() { [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) == ii* ]]; }
 missing() {
@@ -130,6 +136,22 @@ install_cuda() {
   rm -rf "$staging"
 }
 if [[ $full == yes && -z $(cuda_compiler) ]]; then install_cuda; fi
+
+install_frontend() {
+  local staging=$frontend_folder.new
+  say "Installing the headers of cuDNN's frontend in $frontend_folder (3 MB)"
+  rm -rf "$staging"
+  mkdir -p "$staging"
+  if python3 -m pip install --quiet --root-user-action=ignore --no-deps --target "$staging/wheel" 'nvidia-cudnn-frontend==1.32.*'; then
+    mkdir "$staging/kept"
+    mv "$staging/wheel/include" "$staging/kept/"
+    mv "$staging/kept" "$frontend_folder"
+  else
+    warn "could not install the headers of cuDNN's frontend, see pip's message above; the build goes on without them"
+  fi
+  rm -rf "$staging"
+}
+if [[ $full == yes ]] && wants_frontend; then install_frontend; fi
 
 for tool in g++ cmake ninja; do
   have "$tool" || fail "$tool is not on the PATH; install it and run this script again"

@@ -20,7 +20,8 @@ double kernel_tolerance(std::string_view precision);
 
 /// A row an operation, "kernels.<model>.<precision>.<size>.<operation>", in GFLOP/s where it is made of products, else in GB/s. The share of
 /// the floor is the time that its arithmetic or its bytes, whichever takes longer, would take at the ceilings. Correct: every array that it
-/// writes agrees with the same operation in double on the CPU, on a few molecules.
+/// writes agrees with the same operation in double on the CPU, on a few molecules. A library's operation that is not to be had gives a row that
+/// says why, in `missing`.
 void bench_kernels(const NetworkBenchOptions& options, const BenchSink& sink);
 
 }  // namespace moleblend
