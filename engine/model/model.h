@@ -77,10 +77,19 @@ struct PropertyStep {
   PropertyTask task = PropertyTask::regression;
   Readout readout = Readout::cls;
   bool show_2d = true, show_3d = false;
-  std::span<const double> labels;     // [B, tasks]; empty: forward only
-  std::span<const double> mean, std;  // [tasks]
-  std::int64_t label_count = 0;       // present labels of the global batch
+  std::span<const double> labels = {};           // [B, tasks]; empty: forward only
+  std::span<const double> mean = {}, std = {};   // [tasks], regression
+  std::span<const double> positive_weight = {};  // [tasks], classification: of labels 1; empty: all 1
+  std::int64_t label_count = 0;             // present labels of the global batch
   bool dropout = true, gradients = true;
+  bool freeze_encoder = false;  // gradients of the head alone
+};
+
+/// Parameters [begin, end) of the flat buffers learn with the learning rate times `factor`.
+struct RateRange {
+  std::int64_t begin, end;
+  double factor;
+  bool operator==(const RateRange&) const = default;
 };
 
 /// What is shown to the encoder, and which rows of its last layer are wanted.
@@ -91,6 +100,8 @@ struct EncodeStep {
 
 struct AdamSettings {
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0, clip_norm = 5;
+  /// Disjoint; what is in none stays as it is. Empty: everything learns alike.
+  std::vector<RateRange> ranges = {};
 };
 
 /// Time of the device that one part of the work took.

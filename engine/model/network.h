@@ -99,6 +99,7 @@ class Network final : public Model {
     T *dense, *dense_activated, *logits;  // property head: [rows, D], [rows, D], [rows, tasks]
     T* readout;                           // [B, max(D, tasks)]
     double *labels, *mean, *std;          // [B, tasks], [tasks], [tasks]
+    double* positive_weight;              // [tasks]
     // Gradients, transient.
     T *dx, *dbranch, *dwide;  // [T, D], [T, D], [T, max(3 D, F)]
     T* dnarrow;               // [T, D]

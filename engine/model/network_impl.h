@@ -136,6 +136,7 @@ void Network<Device, T>::carve(State& s, Carver& c, const ModelConfig& config, c
     take(c, s.labels, B * config.tasks);
     take(c, s.mean, config.tasks);
     take(c, s.std, config.tasks);
+    take(c, s.positive_weight, config.tasks);
   } else {
     take(c, s.atoms, N * D);
     take(c, s.pair_raw, N * kPairColumns);
@@ -629,19 +630,23 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
   if (step.task == PropertyTask::regression) {
     device_.upload(s.mean, step.mean.data(), tasks);
     device_.upload(s.std, step.std.data(), tasks);
+  } else if (!step.positive_weight.empty()) {
+    device_.upload(s.positive_weight, step.positive_weight.data(), tasks);
   }
   // The gradient of the logits: for cls it is the head's own; else it is spread over the atoms by the read-out.
   T* dlogits = step.gradients ? (cls ? s.dwide : s.dnarrow) : nullptr;
-  property_loss<T>(at(Part::property_head), {.task = step.task,
-                                             .molecules = B,
-                                             .tasks = tasks,
-                                             .logits = logits,
-                                             .labels = s.labels,
-                                             .mean = s.mean,
-                                             .std = s.std,
-                                             .scale = scale,
-                                             .dlogits = dlogits,
-                                             .result = &results_->property});
+  property_loss<T>(at(Part::property_head),
+                   {.task = step.task,
+                    .molecules = B,
+                    .tasks = tasks,
+                    .logits = logits,
+                    .labels = s.labels,
+                    .mean = s.mean,
+                    .std = s.std,
+                    .positive_weight = step.positive_weight.empty() ? nullptr : s.positive_weight,
+                    .scale = scale,
+                    .dlogits = dlogits,
+                    .result = &results_->property});
   if (step.gradients) {
     if (!cls) readout_backward<T>(at(Part::property_head), packed, step.readout, tasks, dlogits, s.dwide);
     linear_gradients(rows, D, tasks, layout_.property_out, s.dense_activated, s.dwide, s.dbranch, false);
@@ -655,10 +660,12 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
                                                .dy = s.dbranch,
                                                .dx = s.dbranch});
     T* dx = cls ? s.dnarrow : s.dx;
-    linear_gradients(rows, D, D, layout_.property_dense, x, s.dbranch, dx, false);
-    if (cls) readout_backward<T>(at(Part::property_head), packed, step.readout, D, dx, s.dx);
-    device_.zero(s.dbias, config_.heads * packed.token_pairs());
-    encode_backward(batch, step.dropout);
+    linear_gradients(rows, D, D, layout_.property_dense, x, s.dbranch, step.freeze_encoder ? nullptr : dx, false);
+    if (!step.freeze_encoder) {
+      if (cls) readout_backward<T>(at(Part::property_head), packed, step.readout, D, dx, s.dx);
+      device_.zero(s.dbias, config_.heads * packed.token_pairs());
+      encode_backward(batch, step.dropout);
+    }
   }
   Results found;
   device_.download(&found, results_, 1);
@@ -702,20 +709,23 @@ double Network<Device, T>::update(const AdamSettings& settings, double learning_
   global_norm<W>(at(Part::update), layout_.size(), gradient_, &results_->norm);
   bf16* shadow = nullptr;
   if constexpr (std::is_same_v<T, bf16>) shadow = shadow_;
-  adam<W>(at(Part::update), {.count = layout_.size(),
-                             .parameter = values_[0],
-                             .gradient = gradient_,
-                             .m = values_[1],
-                             .v = values_[2],
-                             .shadow = shadow,
-                             .norm = &results_->norm,
-                             .clip_norm = settings.clip_norm,
-                             .learning_rate = learning_rate,
-                             .beta1 = settings.beta1,
-                             .beta2 = settings.beta2,
-                             .epsilon = settings.epsilon,
-                             .weight_decay = settings.weight_decay,
-                             .step = step});
+  const RateRange whole{0, layout_.size(), 1};
+  for (const RateRange& range : settings.ranges.empty() ? std::span(&whole, 1) : std::span(settings.ranges)) {
+    adam<W>(at(Part::update), {.count = range.end - range.begin,
+                               .parameter = values_[0] + range.begin,
+                               .gradient = gradient_ + range.begin,
+                               .m = values_[1] + range.begin,
+                               .v = values_[2] + range.begin,
+                               .shadow = shadow ? shadow + range.begin : nullptr,
+                               .norm = &results_->norm,
+                               .clip_norm = settings.clip_norm,
+                               .learning_rate = range.factor * learning_rate,
+                               .beta1 = settings.beta1,
+                               .beta2 = settings.beta2,
+                               .epsilon = settings.epsilon,
+                               .weight_decay = settings.weight_decay,
+                               .step = step});
+  }
   at(Part::other);
   double norm;
   device_.download(&norm, &results_->norm, 1);

@@ -102,16 +102,17 @@ __global__ void __launch_bounds__(kThreads) losses_and_gradients(const PropertyL
   PropertyLossResult own;
   for (std::int64_t k = begin + threadIdx.x; k < end; k += kThreads) {
     const double label = a.labels[k], logit = double{to_float(a.logits[k])};
+    const std::int64_t task = k % a.tasks;
     double gradient = 0;
     if (!std::isnan(label)) {
       ++own.count;
       if (a.task == PropertyTask::classification) {
         // As the CPU: max(x, 0) − x y + log(1 + e^−|x|).
         const double e = exp(-fabs(logit));
-        own.loss += (logit < 0 ? 0 : logit) - logit * label + log1p(e);
-        gradient = (logit < 0 ? e : 1) / (1 + e) - label;
+        const double weight = a.positive_weight && label == 1 ? a.positive_weight[task] : 1;
+        own.loss += weight * ((logit < 0 ? 0 : logit) - logit * label + log1p(e));
+        gradient = weight * ((logit < 0 ? e : 1) / (1 + e) - label);
       } else {
-        const std::int64_t task = k % a.tasks;
         const double error = logit * a.std[task] + a.mean[task] - label;
         own.loss += error * error;
         gradient = 2 * error * a.std[task];

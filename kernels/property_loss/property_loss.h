@@ -31,19 +31,21 @@ struct PropertyLossResult {
   std::int64_t count = 0;
 };
 
-/// classification: Σ binary cross-entropy of logits against labels 0/1. regression: Σ (logit · std + mean − label)².
+/// classification: Σ w · binary cross-entropy of logits against labels 0/1, w = positive_weight where the label is 1, else 1. regression:
+/// Σ (logit · std + mean − label)².
 /// Both over labels present (not NaN); value and gradient in one pass. dlogits = scale · d(Σ)/dlogits, zero where a label is missing.
 template <class T>
 struct PropertyLoss {
   PropertyTask task;
   std::int64_t molecules, tasks;
-  const T* logits;             // [B, tasks]
-  const double* labels;        // [B, tasks], NaN = missing
-  const double* mean;          // [tasks], regression only
-  const double* std;           // [tasks], regression only
-  double scale;                // 1 / number of labels present in the global batch
-  T* dlogits;                  // [B, tasks] overwritten; or null
-  PropertyLossResult* result;  // overwritten
+  const T* logits;                // [B, tasks]
+  const double* labels;           // [B, tasks], NaN = missing
+  const double* mean;             // [tasks], regression only
+  const double* std;              // [tasks], regression only
+  const double* positive_weight;  // [tasks], classification only; or null: all 1
+  double scale;                   // 1 / number of labels present in the global batch
+  T* dlogits;                     // [B, tasks] overwritten; or null
+  PropertyLossResult* result;     // overwritten
 };
 template <class T>
 void property_loss(Cpu& cpu, const PropertyLoss<T>& a);

@@ -57,16 +57,17 @@ void property_loss(Cpu&, const PropertyLoss<T>& a) {
   PropertyLossResult result;
   for (std::int64_t k = 0; k < a.molecules * a.tasks; ++k) {
     const double label = a.labels[k], logit = static_cast<double>(a.logits[k]);
+    const std::int64_t task = k % a.tasks;
     double gradient = 0;
     if (!std::isnan(label)) {
       ++result.count;
       if (a.task == PropertyTask::classification) {
         // −y log σ(x) − (1 − y) log(1 − σ(x)) = max(x, 0) − x y + log(1 + e^−|x|): no overflow for any x.
         const double e = std::exp(-std::abs(logit));
-        result.loss += (logit < 0 ? 0 : logit) - logit * label + std::log1p(e);
-        gradient = (logit < 0 ? e : 1) / (1 + e) - label;
+        const double weight = a.positive_weight && label == 1 ? a.positive_weight[task] : 1;
+        result.loss += weight * ((logit < 0 ? 0 : logit) - logit * label + std::log1p(e));
+        gradient = weight * ((logit < 0 ? e : 1) / (1 + e) - label);
       } else {
-        const std::int64_t task = k % a.tasks;
         const double error = logit * a.std[task] + a.mean[task] - label;
         result.loss += error * error;
         gradient = 2 * error * a.std[task];

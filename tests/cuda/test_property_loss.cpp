@@ -93,7 +93,7 @@ template <class T>
 struct Case {
   PropertyTask task;
   std::int64_t molecules, tasks = 3;
-  std::vector<double> logits, labels, mean = {1, -2, 0.5}, std = {2, 0.3, 10};
+  std::vector<double> logits, labels, mean = {1, -2, 0.5}, std = {2, 0.3, 10}, positive_weight = {3, 0.25, 1};
 
   Case(PropertyTask t, std::int64_t count)
       : task(t), molecules(count), logits(rounded<T>(random_values(size(), 1, 3))), labels(random_values(size(), 2)) {
@@ -114,20 +114,22 @@ struct Case {
     Cpu cpu(1);
     Answer a{{}, std::vector<double>(size())};
     property_loss(cpu, PropertyLoss<double>{task, molecules, tasks, logits.data(), labels.data(), mean.data(),
-                                            std.data(), kScale, a.dlogits.data(), &a.result});
+                                            std.data(), positive_weight.data(), kScale, a.dlogits.data(), &a.result});
     return a;
   }
   Answer on_gpu(Gpu& gpu, bool want_gradient = true) const {
     const DeviceVector device_logits(gpu, stored<T>(logits));
-    const DeviceVector device_labels(gpu, labels), device_mean(gpu, mean), device_std(gpu, std);
+    const DeviceVector device_labels(gpu, labels), device_mean(gpu, mean), device_std(gpu, std),
+        device_weight(gpu, positive_weight);
     const DeviceVector<T> dlogits(gpu, size());
     const DeviceVector<std::uint8_t> result(gpu, sizeof(PropertyLossResult));
     const bool regression = task == PropertyTask::regression;
-    property_loss(gpu,
-                  PropertyLoss<T>{task, molecules, tasks, device_logits.data(), device_labels.data(),
-                                  regression ? device_mean.data() : nullptr, regression ? device_std.data() : nullptr,
-                                  kScale, want_gradient ? dlogits.data() : nullptr,
-                                  reinterpret_cast<PropertyLossResult*>(result.data())});
+    property_loss(
+        gpu,
+        PropertyLoss<T>{task, molecules, tasks, device_logits.data(), device_labels.data(),
+                        regression ? device_mean.data() : nullptr, regression ? device_std.data() : nullptr,
+                        regression ? nullptr : device_weight.data(), kScale, want_gradient ? dlogits.data() : nullptr,
+                        reinterpret_cast<PropertyLossResult*>(result.data())});
     Answer a;
     std::memcpy(&a.result, result.host().data(), sizeof a.result);
     if (want_gradient) a.dlogits = as_double(dlogits.host());

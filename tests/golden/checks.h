@@ -387,7 +387,7 @@ void check_finetuning(const GoldenCase& golden, int device) {
   PropertyLossResult by_padded;
   Cpu cpu(1);
   property_loss<double>(cpu, {step.task, packed.molecules, tasks, means.data(), labels.data(), mean.data(), std.data(),
-                              1, nullptr, &by_padded});
+                              nullptr, 1, nullptr, &by_padded});
   compare.loss("loss.mean", by_padded.loss / static_cast<double>(step.label_count));
 
   step.readout = Readout::cls;

@@ -65,7 +65,8 @@ TEST_P(ReadoutOf, IsItsDefinitionAndGradient) {
 struct Case {
   PropertyTask task;
   std::int64_t molecules = 9, tasks = 3;
-  std::vector<double> logits = random_values(27, 1, 3), labels, mean = {1, -2, 0.5}, std = {2, 0.3, 10};
+  std::vector<double> logits = random_values(27, 1, 3), labels, mean = {1, -2, 0.5}, std = {2, 0.3, 10},
+                      positive_weight = {3, 0.25, 1};
 
   explicit Case(PropertyTask t) : task(t), labels(random_values(27, 2)) {
     for (std::size_t k = 0; k < labels.size(); ++k) {
@@ -79,30 +80,34 @@ struct Case {
     if (dlogits) dlogits->assign(l.size(), std::numeric_limits<T>::quiet_NaN());
     Cpu cpu(2);
     PropertyLossResult result;
-    property_loss(cpu, PropertyLoss<T>{task, molecules, tasks, l.data(), labels.data(), mean.data(), std.data(), 0.25,
+    property_loss(cpu, PropertyLoss<T>{task, molecules, tasks, l.data(), labels.data(), mean.data(), std.data(),
+                                       positive_weight.empty() ? nullptr : positive_weight.data(), 0.25,
                                        dlogits ? dlogits->data() : nullptr, &result});
     return result;
   }
 };
 
 TEST(PropertyLoss, IsItsDefinition) {
-  for (const PropertyTask task : {PropertyTask::classification, PropertyTask::regression}) {
-    const Case c(task);
-    double loss = 0;
-    std::int64_t count = 0;
-    for (std::size_t k = 0; k < c.labels.size(); ++k) {
-      if (std::isnan(c.labels[k])) continue;
-      const double probability = 1 / (1 + std::exp(-c.logits[k])),
-                   error = c.logits[k] * c.std[k % 3] + c.mean[k % 3] - c.labels[k];
-      loss += task == PropertyTask::regression ? error * error
-                                               : -std::log(c.labels[k] == 1 ? probability : 1 - probability);
-      ++count;
+  for (const bool weighted : {false, true})
+    for (const PropertyTask task : {PropertyTask::classification, PropertyTask::regression}) {
+      Case c(task);
+      if (!weighted) c.positive_weight.clear();
+      double loss = 0;
+      std::int64_t count = 0;
+      for (std::size_t k = 0; k < c.labels.size(); ++k) {
+        if (std::isnan(c.labels[k])) continue;
+        const double probability = 1 / (1 + std::exp(-c.logits[k])),
+                     error = c.logits[k] * c.std[k % 3] + c.mean[k % 3] - c.labels[k];
+        loss += task == PropertyTask::regression ? error * error
+                : c.labels[k] == 1               ? -(weighted ? c.positive_weight[k % 3] : 1) * std::log(probability)
+                                                 : -std::log(1 - probability);
+        ++count;
+      }
+      const auto result = c.run<double>();
+      EXPECT_NEAR(result.loss, loss, 1e-12 * loss);
+      EXPECT_EQ(result.count, count);
+      EXPECT_NEAR(c.run<float>().loss, loss, 1e-5 * loss);
     }
-    const auto result = c.run<double>();
-    EXPECT_NEAR(result.loss, loss, 1e-12 * loss);
-    EXPECT_EQ(result.count, count);
-    EXPECT_NEAR(c.run<float>().loss, loss, 1e-5 * loss);
-  }
 }
 
 TEST(PropertyLoss, GradientsAreDerivatives) {
@@ -126,8 +131,8 @@ TEST(PropertyLoss, LargeLogitsAndNan) {
   const double loss = c.run(&dlogits).loss;
   EXPECT_TRUE(std::isfinite(loss));
   EXPECT_GT(loss, 1600);
-  EXPECT_NEAR(dlogits[0], 0.25, 1e-15);
-  EXPECT_NEAR(dlogits[2], -0.25, 1e-15);
+  EXPECT_NEAR(dlogits[0], 0.25, 1e-15);   // of a label 0
+  EXPECT_NEAR(dlogits[2], -0.25, 1e-15);  // the third task's weight is 1
   for (const PropertyTask task : {PropertyTask::classification, PropertyTask::regression}) {
     c.task = task;
     c.logits[0] = kNan;
