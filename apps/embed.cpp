@@ -1,7 +1,6 @@
 // moleblend embed: molecules in, a matrix of what the encoder makes of them out.
 
 #include <fmt/format.h>
-#include <sched.h>
 
 #include <filesystem>
 #include <iostream>
@@ -9,9 +8,11 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/input_flags.h"
+#include "apps/run_folder.h"
 #include "apps/verb.h"
 #include "engine/evaluation/embedding.h"
 #include "engine/evaluation/trained_model.h"
+#include "engine/property/settings.h"
 #include "engine/training/stop_signal.h"
 #include "io/prepare/reader_pool.h"
 #include "io/support/error.h"
@@ -47,16 +48,11 @@ struct EmbedFlags {
   DeviceChoice place;
 };
 
-void warn(const std::string& text) {
-  std::cerr << "moleblend: warning: " << text << "\n";
-}
-
 EncodeStep step_of(const EmbedFlags& flags) {
   EncodeStep step;
-  if (flags.show != "2d" && flags.show != "3d" && flags.show != "both")
-    throw UsageError("--show can't be '{}'; choose 2d, 3d or both", flags.show);
-  step.show_2d = flags.show != "3d";
-  step.show_3d = flags.show != "2d";
+  const Shown shown = shown_named(flags.show);
+  step.show_2d = shown.graph;
+  step.show_3d = shown.positions;
   step.readout = readout_named(flags.readout);
   if (flags.level != "molecule" && flags.level != "atom")
     throw UsageError("--level can't be '{}'; choose molecule or atom", flags.level);
@@ -184,9 +180,7 @@ void add_embed(CLI::App& program) {
   const auto flags = std::make_shared<EmbedFlags>();
   CLI::App* verb = add_verb(program, "embed", "What the encoder makes of molecules, as a matrix with an index of names",
                             flags->common);
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (sched_getaffinity(0, sizeof cores, &cores) == 0) flags->place.threads = std::max(1, CPU_COUNT(&cores));
+  flags->place.threads = available_cores();
   const auto option = [verb](const char* name, auto& value, const char* text) {
     return verb->add_option(name, value, text)->capture_default_str();
   };
@@ -197,7 +191,7 @@ void add_embed(CLI::App& program) {
   option("--output", flags->output,
          "A file FILE.npy, with its index in FILE.csv; or a folder for embeddings.npy and index.csv");
   option("--level", flags->level, "molecule or atom: what has a row");
-  option("--readout", flags->readout, "Of molecules: cls (the graph token) or mean (over the atoms)");
+  option("--readout", flags->readout, "Of molecules: cls (the graph token), mean or sum over the atoms");
   option("--show", flags->show, "What the encoder sees: 2d, 3d or both");
   option("--batch-atoms", flags->batch_atoms, "Atoms a forward pass");
   option("--threads", flags->place.threads, "Threads of the arithmetic");

@@ -1,12 +1,13 @@
 // moleblend evaluate: how well a pretrained network recovers each relation from each visible input.
 
 #include <fmt/format.h>
-#include <sched.h>
 
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "apps/evaluate_property.h"
+#include "apps/run_folder.h"
 #include "apps/verb.h"
 #include "engine/evaluation/fixed_batches.h"
 #include "engine/evaluation/recovery.h"
@@ -24,10 +25,6 @@ struct EvaluateFlags {
   RecoveryOptions options;
   DeviceChoice place;
 };
-
-void warn(const std::string& text) {
-  std::cerr << "moleblend: warning: " << text << "\n";
-}
 
 /// The molecules to evaluate, and those that the baselines are fitted on.
 struct Parts {
@@ -63,18 +60,24 @@ Parts choose_parts(const EvaluateFlags& flags, const Dataset& data, const Checkp
 void run_evaluate(const EvaluateFlags& flags, const CommonFlags& common) {
   if (flags.checkpoint.empty() || flags.data.empty())
     throw UsageError("name a checkpoint (or run) and a data set: --checkpoint RUN --data DIR");
-  if (flags.part != "" && flags.part != "valid" && flags.part != "train" && flags.part != "all")
-    throw UsageError("--part can't be '{}'; choose valid, train or all", flags.part);
+  if (flags.part != "" && flags.part != "valid" && flags.part != "train" && flags.part != "test" && flags.part != "all")
+    throw UsageError("--part can't be '{}'; choose valid, train, test or all", flags.part);
   if (flags.options.draws < 1) throw UsageError("--draws must be at least 1, and is {}", flags.options.draws);
   if (flags.options.batch_atoms < 1)
     throw UsageError("--batch-atoms must be at least 1, and is {}", flags.options.batch_atoms);
   flags.place.check();
 
+  if (names_property_model(flags.checkpoint))
+    return evaluate_property({.checkpoint = flags.checkpoint,
+                              .data = flags.data,
+                              .part = flags.part,
+                              .seed = flags.options.seed,
+                              .place = flags.place,
+                              .json = common.json,
+                              .quiet = common.quiet});
+  if (flags.part == "test")
+    throw UsageError("--part test is of fine-tuned models; a pretrained one has valid, train and all");
   const CheckpointStore::Found found = find_checkpoint(flags.checkpoint, Prefer::best, warn);
-  if (found.state.kind != "pretrain")
-    throw Error(
-        "{} is a fine-tuned model, which recovers no relations; evaluate the pretrained checkpoint it came from",
-        found.path.string());
   const Dataset data = Dataset::open(flags.data);
   const Parts parts = choose_parts(flags, data, found.state);
   const Objective objective = objective_from(found.state.settings.at("objective"));
@@ -125,16 +128,16 @@ void add_evaluate(CLI::App& program) {
   CLI::App* verb =
       add_verb(program, "evaluate",
                "How well a pretrained model recovers relations from 2D, 3D and both, beside baselines", *common);
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (sched_getaffinity(0, sizeof cores, &cores) == 0) flags->place.threads = std::max(1, CPU_COUNT(&cores));
+  flags->place.threads = available_cores();
   const auto option = [verb](const char* name, auto& value, const char* text) {
     verb->add_option(name, value, text)->capture_default_str()->take_last();
   };
   option("--checkpoint", flags->checkpoint, "A checkpoint, or a run (its best one on validation, else its newest)");
   option("--data", flags->data, "Data set made by `moleblend prepare`");
   option("--part", flags->part,
-         "valid (held out by the run), train or all [valid; all for a data set that the run was not trained on]");
+         "valid (held out by the run), train, all, or of a fine-tuned model test [valid, test; all for a data set that "
+         "the run was "
+         "not trained on]");
   option("--draws", flags->options.draws, "Independent sets of draws, pooled");
   option("--seed", flags->options.seed, "Seed of draws and noise");
   option("--batch-atoms", flags->options.batch_atoms, "Atoms a forward pass");

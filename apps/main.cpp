@@ -44,6 +44,8 @@ int main(int argc, char** argv) {
   add_inspect(program);
   add_pretrain(program);
   add_evaluate(program);
+  add_finetune(program);
+  add_predict(program);
   add_embed(program);
   add_bench(program);
 

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/input_flags.h"
+#include "apps/name_list.h"
 #include "apps/verb.h"
 #include "io/chemistry/chemistry.h"
 #include "io/support/error.h"
@@ -39,26 +40,6 @@ struct Flags {
   PrepareOptions options;
   std::string output, part = "1/1", labels;
 };
-
-std::vector<std::string> split_list(const std::string& list) {
-  // Names that hold commas themselves (SIDER has some) are quoted as in a CSV, or \, stands for the comma.
-  std::vector<std::string> names;
-  std::string name;
-  bool quoted = false;
-  for (std::size_t i = 0; i < list.size(); ++i) {
-    if (list[i] == '"') {
-      quoted = !quoted;
-    } else if (list[i] == '\\' && i + 1 < list.size() && list[i + 1] == ',') {
-      name += list[++i];
-    } else if (list[i] == ',' && !quoted) {
-      names.push_back(std::exchange(name, {}));
-    } else {
-      name += list[i];
-    }
-  }
-  if (!name.empty()) names.push_back(std::move(name));
-  return names;
-}
 
 void parse_part(const std::string& text, PrepareOptions& options) {
   const auto number = [&](std::string_view digits, std::uint64_t& value) {
@@ -120,7 +101,7 @@ void run(Flags& flags) {
   PrepareOptions& o = flags.options;
   flags.input.resolve(o);
   o.output = flags.output;
-  o.columns.labels = split_list(flags.labels);
+  o.columns.labels = split_names(flags.labels);
   o.quiet = flags.common.quiet;
   o.program_version = MOLEBLEND_VERSION;
   parse_part(flags.part, o);

@@ -7,6 +7,7 @@
 
 #include "apps/config_file.h"
 #include "apps/pretrain_flags.h"
+#include "apps/run_folder.h"
 #include "apps/verb.h"
 #include "engine/evaluation/fixed_batches.h"
 #include "engine/training/checkpoint_store.h"
@@ -20,10 +21,6 @@ namespace moleblend {
 namespace {
 
 namespace fs = std::filesystem;
-
-void warn(const std::string& text) {
-  std::cerr << "moleblend: warning: " << text << "\n";
-}
 
 /// A run that can begin or go on: everything is open, checked and loaded.
 struct Prepared {
@@ -48,19 +45,6 @@ void open_data(Prepared& p, const std::string& data) {
                 p.data_path.string(), p.data->size());
 }
 
-void check_output(const fs::path& run) {
-  std::error_code none;
-  if (fs::exists(run / "config.toml", none))
-    throw UsageError("{} is a run already; go on with it by --resume {}, or choose another --output", run.string(),
-                     run.string());
-  if (fs::exists(run, none) && !fs::is_directory(run, none))
-    throw Error("{} is a file; choose another --output", run.string());
-  for (const auto& entry : fs::directory_iterator(run, none))
-    if (entry.path().filename() != ".lock")
-      throw Error("{} is not empty ({} is in it); choose another --output", run.string(),
-                  entry.path().filename().string());
-}
-
 void initial_values(const Prepared& p) {
   initialise(*p.model, p.settings.loader.seed, p.settings.reference_values);
   fs::path source = p.settings.init;
@@ -75,24 +59,11 @@ Prepared start(const PretrainFlags& flags) {
   Prepared p;
   p.settings = flags.settings();
   p.run = fs::absolute(flags.output).lexically_normal();
-  check_output(p.run);
+  check_new_run(p.run);
   open_data(p, flags.data);
   p.model = make_model(p.settings.model, p.settings.place);
   initial_values(p);
   return p;
-}
-
-/// The flags that were given, as arguments.
-std::vector<std::string> given_arguments(const CLI::App& verb) {
-  std::vector<std::string> arguments;
-  for (const CLI::Option* option : verb.get_options()) {
-    const std::string name = option->get_single_name();
-    if (option->count() == 0 || name == "resume" || name == "config" || name == "output") continue;
-    std::string value;
-    for (const std::string& part : option->results()) value += (value.empty() ? "" : ",") + part;
-    arguments.push_back("--" + name + "=" + value);
-  }
-  return arguments;
 }
 
 PretrainFlags parse(std::vector<std::string> arguments) {
@@ -112,24 +83,13 @@ Prepared resume(const PretrainFlags& given, const CLI::App& verb) {
   p.run = fs::absolute(given.resume).lexically_normal();
   if (!given.output.empty() && fs::absolute(given.output).lexically_normal() != p.run)
     throw UsageError("--resume goes on in its own folder; leave --output away");
-  const fs::path config = p.run / "config.toml";
-  std::error_code none;
-  if (!fs::exists(config, none))
-    throw Error("{} is no run: it has no config.toml; name a run folder, or start one with --data and --output",
-                p.run.string());
+  const std::vector<std::string> kept = kept_arguments(p.run);
   p.lock.emplace(p.run);
-  const std::vector<std::string> kept = config_arguments(config.string());
   const PretrainFlags flags = parse(with_defaults(given_arguments(verb), kept));
   p.settings = flags.settings();
-  const auto refuse_change = [&](const nlohmann::ordered_json& then, std::string_view where) {
-    if (const std::string difference = first_difference(to_json(p.settings), then); !difference.empty())
-      throw UsageError(
-          "{} can't go on with other settings: {} ({}); leave that flag away, or start a new run with --init",
-          p.run.string(), difference, where);
-  };
-  refuse_change(to_json(parse(kept).settings()), "config.toml");
+  refuse_change(p.run, to_json(p.settings), to_json(parse(kept).settings()), "config.toml");
   p.from = CheckpointStore(p.run / "checkpoints", {}).newest(warn);
-  if (p.from) refuse_change(p.from->state.settings, p.from->path.filename().string());
+  if (p.from) refuse_change(p.run, to_json(p.settings), p.from->state.settings, p.from->path.filename().string());
   if (p.from && p.from->state.step >= p.settings.schedule.steps) return p;  // finished: nothing need be opened
 
   open_data(p, flags.data);
@@ -190,7 +150,7 @@ void run_pretrain(const CLI::App& verb, const PretrainFlags& flags, const Common
   }
   if (!resumed) {
     p.lock.emplace(p.run);
-    check_output(p.run);
+    check_new_run(p.run);
     write_file(p.run / "config.toml", to_toml(p.settings, p.data_path.string()));
   }
   if (!common.quiet) print_start(p);

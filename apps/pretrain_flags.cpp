@@ -2,22 +2,15 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <filesystem>
 
+#include "apps/run_folder.h"
 #include "io/support/error.h"
 
 namespace moleblend {
 namespace {
-
-/// Cores that this program may use (a job's share of a machine, not the machine).
-int available_cores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  return sched_getaffinity(0, sizeof cores, &cores) == 0 ? std::max(1, CPU_COUNT(&cores)) : 1;
-}
 
 template <class T, class U>
 void override_with(T& value, const std::optional<U>& given) {
@@ -200,19 +193,12 @@ void add_pretrain_flags(CLI::App& verb, PretrainFlags& f) {
 }
 
 std::string to_toml(const PretrainSettings& s, const std::string& data) {
-  std::string text =
-      "# Settings of this run. `moleblend pretrain --config config.toml --output …` starts another one with the "
-      "same.\n";
-  const auto add = [&text](std::string_view key, const auto& value) {
-    if constexpr (std::is_convertible_v<decltype(value), std::string_view>) {
-      text += fmt::format("{} = \"{}\"\n", key, value);
-    } else {
-      text += fmt::format("{} = {}\n", key, value);
-    }
-  };
+  TomlText toml(
+      "Settings of this run. `moleblend pretrain --config config.toml --output …` starts another one with the same.");
+  const auto add = [&toml](std::string_view key, const auto& value) { toml.add(key, value); };
   add("data", data);
   if (!s.init.empty()) add("init", s.init);
-  text += "\n# Network\n";
+  toml.section("Network");
   add("model", s.model.name);
   add("layers", s.model.layers);
   add("width", s.model.width);
@@ -225,7 +211,7 @@ std::string to_toml(const PretrainSettings& s, const std::string& data) {
   add("hidden-dropout", s.model.hidden_dropout);
   add("drop-path", s.model.drop_path);
   add("init-values", s.reference_values ? "reference" : "default");
-  text += "\n# Objective\n";
+  toml.section("Objective");
   add("objective", s.objective.name);
   add("target", s.model.target == DistanceTarget::distance ? "distance" : "displacement");
   const Blend& b = s.objective.blend;
@@ -234,7 +220,7 @@ std::string to_toml(const PretrainSettings& s, const std::string& data) {
   add("factors", std::vector{s.objective.spd_factor, s.objective.edge_factor, s.objective.distance_factor,
                              s.objective.denoise_factor});
   add("noise-scale", s.objective.noise_scale);
-  text += "\n# Training\n";
+  toml.section("Training");
   add("steps", s.schedule.steps);
   add("batch-size", s.loader.batch_size);
   add("lr", s.schedule.peak);
@@ -249,7 +235,7 @@ std::string to_toml(const PretrainSettings& s, const std::string& data) {
   add("seed", s.loader.seed);
   add("without-positions", !s.loader.use_positions);
   add("first-conformer", !s.loader.random_conformer);
-  text += "\n# Watching and keeping\n";
+  toml.section("Watching and keeping");
   add("valid-fraction", s.valid_fraction);
   add("valid-every", s.valid_every);
   add("valid-molecules", s.valid_molecules);
@@ -257,14 +243,14 @@ std::string to_toml(const PretrainSettings& s, const std::string& data) {
   add("checkpoint-every", s.checkpoint_every);
   add("keep-last", s.keep_last);
   add("keep-every", s.keep_every);
-  text += "\n# Machine\n";
+  toml.section("Machine");
   add("device", s.place.device);
   add("precision", s.place.precision);
   add("threads", s.place.threads);
   add("loader-threads", s.loader.threads);
   add("micro-batch-atoms", s.loader.micro_batch_atoms);
   add("micro-batches", s.loader.micro_batches);
-  return text;
+  return toml.text();
 }
 
 }  // namespace moleblend

@@ -28,6 +28,8 @@ void add_prepare(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_pretrain(CLI::App& program);
 void add_evaluate(CLI::App& program);
+void add_finetune(CLI::App& program);
+void add_predict(CLI::App& program);
 void add_embed(CLI::App& program);
 void add_bench(CLI::App& program);
 

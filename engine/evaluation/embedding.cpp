@@ -115,12 +115,6 @@ std::string state_text(const EmbeddingSummary& summary, double seconds) {
 
 }  // namespace
 
-Readout readout_named(std::string_view name) {
-  if (name == "cls") return Readout::cls;
-  if (name == "mean") return Readout::mean;
-  throw UsageError("--readout can't be '{}'; choose cls or mean", name);
-}
-
 EmbeddingSummary embed(Model& model, MoleculeSource& source, const EmbeddingOptions& options) {
   if (options.step.show_3d && !model.config().with_distance)
     throw UsageError("this model was trained on 2D alone and has no distance encoding; use --show 2d");

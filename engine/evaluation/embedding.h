@@ -40,7 +40,4 @@ struct EmbeddingSummary {
 /// UsageError for 3D of a model that knows none, Error if not one molecule could be embedded, and what the source and the files throw.
 EmbeddingSummary embed(Model& model, MoleculeSource& source, const EmbeddingOptions& options);
 
-/// cls or mean; throws UsageError naming the choices.
-Readout readout_named(std::string_view name);
-
 }  // namespace moleblend

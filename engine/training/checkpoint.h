@@ -17,7 +17,8 @@
 
 namespace moleblend {
 
-/// A validation that was the best of its run.
+/// A validation that was the best of its run: of the lowest loss, or in fine-tuning of the best metric, whose negative stands for a loss
+/// where higher is better.
 struct BestValidation {
   std::int64_t step = 0;
   double loss = 0;

@@ -10,10 +10,11 @@
 #include "engine/evaluation/fixed_batches.h"
 #include "engine/evaluation/scores.h"
 #include "engine/training/checkpoint_store.h"
+#include "engine/training/not_finite.h"
+#include "engine/training/pace.h"
 #include "engine/training/run_log.h"
 #include "engine/training/stop_signal.h"
 #include "io/support/error.h"
-#include "io/support/files.h"
 #include "io/support/progress.h"
 
 namespace moleblend {
@@ -27,15 +28,6 @@ struct Update {
   PretrainResult result;
   double learning_rate = 0, gradient_norm = 0;
   std::int64_t molecules = 0, tokens = 0;
-};
-
-/// Work and time of a number of steps.
-struct Pace {
-  double molecules = 0, seconds = 0;
-  void add(std::int64_t m, double s) { molecules += static_cast<double>(m), seconds += s; }
-  /// Gives what came before less weight.
-  void fade(double factor) { molecules *= factor, seconds *= factor; }
-  double rate() const { return molecules / seconds; }
 };
 
 class Trainer {
@@ -105,10 +97,10 @@ class Trainer {
                                                    .counts = counts,
                                                    .upcoming = last ? next_step : [&part] { return &part + 1; }});
     }
-    if (!std::isfinite(update.result.total)) fail(batch, "loss");
+    if (!std::isfinite(update.result.total)) throw_not_finite(task_.data, task_.run, batch, "loss");
     update.learning_rate = settings_.schedule.rate(batch.step);
     update.gradient_norm = task_.model.update(settings_.adam, update.learning_rate, batch.step + 1);
-    if (!std::isfinite(update.gradient_norm)) fail(batch, "gradient");
+    if (!std::isfinite(update.gradient_norm)) throw_not_finite(task_.data, task_.run, batch, "gradient");
     return update;
   }
 
@@ -193,28 +185,6 @@ class Trainer {
     add("3d", s.distance_loss);
     add("denoise", s.denoise_loss);
     return text;
-  }
-
-  /// Ends the run over a number that is not finite. All identifiers of the step go into a file, the first ones into the
-  /// message.
-  [[noreturn]] void fail(const LoadedStep& batch, std::string_view what) {
-    constexpr std::size_t kNamed = 8;
-    std::vector<std::string> names;
-    Molecule molecule;
-    for (const Batch& part : batch.micro_batches)
-      for (const std::uint64_t index : part.index) {
-        task_.data.read(index, molecule);
-        names.push_back(molecule.identifier);
-      }
-    const std::filesystem::path list = task_.run / fmt::format("not-finite-step-{:08}.txt", batch.step + 1);
-    write_file(list, fmt::format("{}\n", fmt::join(names, "\n")));
-    const std::string first = fmt::format(
-        "{}",
-        fmt::join(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(std::min(kNamed, names.size())), ", "));
-    throw Error(
-        "the {} of step {} is not finite; its {} molecules are {}{} (all in {}); look at them with `moleblend "
-        "inspect`, or lower --lr or --clip",
-        what, batch.step + 1, names.size(), first, names.size() > kNamed ? ", …" : "", list.string());
   }
 
   std::unique_ptr<LoadedStep> ahead_;  // the step after the one at work, where it was asked for early

@@ -1,0 +1,75 @@
+#include "apps/run_folder.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "apps/config_file.h"
+#include "engine/training/settings.h"
+#include "io/support/error.h"
+
+namespace moleblend {
+
+namespace fs = std::filesystem;
+
+void check_new_run(const fs::path& run) {
+  std::error_code none;
+  if (fs::exists(run / "config.toml", none))
+    throw UsageError("{} is a run already; go on with it by --resume {}, or choose another --output", run.string(),
+                     run.string());
+  if (fs::exists(run, none) && !fs::is_directory(run, none))
+    throw Error("{} is a file; choose another --output", run.string());
+  for (const auto& entry : fs::directory_iterator(run, none))
+    if (entry.path().filename() != ".lock")
+      throw Error("{} is not empty ({} is in it); choose another --output", run.string(),
+                  entry.path().filename().string());
+}
+
+std::vector<std::string> kept_arguments(const fs::path& run) {
+  const fs::path config = run / "config.toml";
+  std::error_code none;
+  if (!fs::exists(config, none))
+    throw Error("{} is no run: it has no config.toml; name a run folder, or start one with --data and --output",
+                run.string());
+  return config_arguments(config.string());
+}
+
+std::vector<std::string> given_arguments(const CLI::App& verb) {
+  std::vector<std::string> arguments;
+  for (const CLI::Option* option : verb.get_options()) {
+    const std::string name = option->get_single_name();
+    if (option->count() == 0 || name == "resume" || name == "config" || name == "output") continue;
+    std::string value;
+    for (const std::string& part : option->results()) value += (value.empty() ? "" : ",") + part;
+    arguments.push_back("--" + name + "=" + value);
+  }
+  return arguments;
+}
+
+void refuse_change(const fs::path& run, const nlohmann::ordered_json& here, const nlohmann::ordered_json& there,
+                   std::string_view where) {
+  if (const std::string difference = first_difference(here, there); !difference.empty())
+    throw UsageError(
+        "{} can't go on with other settings: {} ({}); leave that flag away, or start a new run with --init",
+        run.string(), difference, where);
+}
+
+int available_cores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  return sched_getaffinity(0, sizeof cores, &cores) == 0 ? std::max(1, CPU_COUNT(&cores)) : 1;
+}
+
+void warn(const std::string& text) {
+  std::cerr << "moleblend: warning: " << text << "\n";
+}
+
+std::string TomlText::quoted(std::string_view value) {
+  // A literal string where there are quotation marks: nothing is escaped there.
+  const char quote = value.find('"') == std::string_view::npos ? '"' : '\'';
+  return quote + std::string(value) + quote;
+}
+
+}  // namespace moleblend
