@@ -90,6 +90,15 @@ ColouredGraph fullerene() {
   });
 }
 
+// Strongly regular, both with the parameters (16, 6, 2, 2): the 4 × 4 rook's graph and Shrikhande's.
+bool rook(std::uint32_t a, std::uint32_t b) {
+  return a / 4 == b / 4 || a % 4 == b % 4;
+}
+bool shrikhande(std::uint32_t a, std::uint32_t b) {
+  const std::uint32_t x = (b / 4 - a / 4) & 3u, y = (b - a) & 3u;
+  return (x == 0 && y == 1) || (x == 1 && y == 0) || (x == 1 && y == 1);
+}
+
 TEST(CanonicalOrder, OfBuckminsterfullerene) {
   const ColouredGraph graph = fullerene();
   for (const auto& edges : graph.neighbours) ASSERT_EQ(edges.size(), 3u);
@@ -120,19 +129,26 @@ TEST(CanonicalOrder, TellsApartWhatColourRefinementDoesNot) {
   const auto two_threes = graph_of(6, [&](auto a, auto b) { return ring(a, b, 0, 3) || ring(a, b, 3, 3); });
   const auto prism = graph_of(6, [&](auto a, auto b) { return ring(a, b, 0, 3) || ring(a, b, 3, 3) || b == a + 3; });
   const auto bipartite = graph_of(6, [](auto a, auto b) { return a % 2 != b % 2; });
-  // Strongly regular, both with the parameters (16, 6, 2, 2): the 4 × 4 rook's graph and Shrikhande's.
-  const auto rook = graph_of(16, [](auto a, auto b) { return a / 4 == b / 4 || a % 4 == b % 4; });
-  const auto shrikhande = graph_of(16, [](auto a, auto b) {
-    const auto x = (b / 4 - a / 4) & 3u, y = (b - a) & 3u;
-    return (x == 0 && y == 1) || (x == 1 && y == 0) || (x == 1 && y == 1);
-  });
+  const auto rooks = graph_of(16, rook), shrikhandes = graph_of(16, shrikhande);
   for (const auto& [one, other] :
-       {std::pair(six, two_threes), std::pair(prism, bipartite), std::pair(rook, shrikhande)}) {
+       {std::pair(six, two_threes), std::pair(prism, bipartite), std::pair(rooks, shrikhandes)}) {
     expect_canonical(one);
     expect_canonical(other);
     EXPECT_NE(written(one), written(other));
   }
-  EXPECT_EQ(rook.neighbours[5].size(), shrikhande.neighbours[5].size());
+  EXPECT_EQ(rooks.neighbours[5].size(), shrikhandes.neighbours[5].size());
+}
+
+// Cells that are no orbits: which of their vertices comes first must be found by comparing what follows from each.
+TEST(CanonicalOrder, ChoosesAmongVerticesThatOnlyLookEqual) {
+  // Frucht's graph: each vertex has three neighbours, and there is no symmetry at all.
+  const std::array<std::uint32_t, 12> jumps = {7, 10, 8, 2, 5, 10, 2, 5, 10, 7, 4, 2};
+  const auto frucht = graph_of(12, [&](auto a, auto b) { return b == (a + 1) % 12 || b == (a + jumps[a]) % 12; });
+  for (const auto& edges : frucht.neighbours) ASSERT_EQ(edges.size(), 3u);
+  expect_canonical(frucht);
+  // The rook's graph and Shrikhande's side by side.
+  expect_canonical(graph_of(
+      32, [](auto a, auto b) { return a / 16 == b / 16 && (a < 16 ? rook(a, b) : shrikhande(a - 16, b - 16)); }));
 }
 
 TEST(CanonicalOrder, SeesColoursOfVerticesAndEdges) {
