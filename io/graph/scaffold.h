@@ -18,7 +18,8 @@ struct Scaffold {
 };
 
 /// The scaffold of a stored graph (n atoms, bonds between them). What is kept:
-///   * the atoms of rings and those on paths between rings of a fragment;
+///   * the atoms of rings and those on paths between rings of a fragment (all such paths; RDKit takes a shortest one, which is another
+///     thing only where misc bonds join two rings twice);
 ///   * atoms doubly bonded to these (=O, =N, =C), without what hangs on them. Atoms bonded through a single or a triple bond go.
 /// Bonds of type misc (dative) close no ring, but link rings. Of a molecule in several fragments all that have rings count.
 ///
