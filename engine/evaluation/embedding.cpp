@@ -55,9 +55,8 @@ class Embedding {
       const auto most = std::max_element(summary_.reasons.begin(), summary_.reasons.end(),
                                          [](const auto& a, const auto& b) { return a.second < b.second; });
       throw Error(
-          "none of {} records could be embedded (most often: {}); mend the input, and where positions are missing "
-          "build "
-          "them with --conformers",
+          "none of {} records could be embedded (most often: {}); mend the input, and build missing positions with "
+          "--conformers",
           count_text(summary_.records), most == summary_.reasons.end() ? "there are none" : most->first);
     }
     summary_.rows = matrix_.rows();

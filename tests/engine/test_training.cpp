@@ -197,6 +197,7 @@ TEST_F(Training, ASignalEndsTheRunWithACheckpoint) {
     void write(int moment, std::span<const float> in) override { inner.write(moment, in); }
     void read_gradient(std::span<float> out) const override { inner.read_gradient(out); }
     void zero_gradients() override { inner.zero_gradients(); }
+    void encode(const Batch& b, const EncodeStep& s, std::vector<float>& r) override { inner.encode(b, s, r); }
     PretrainResult pretrain(const Batch& b, const PretrainStep& s) override { return inner.pretrain(b, s); }
     double property(const Batch& b, const PropertyStep& s, std::vector<double>* l) override {
       return inner.property(b, s, l);
