@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace moleblend {
 namespace {
@@ -98,12 +99,11 @@ Json mean_of_runs(const std::vector<Json>& parts, PropertyTask task) {
 }
 
 std::string result_table(const Json& result, const PropertyHead& head) {
-  std::string table = fmt::format("{:<7}{:>11}", "", "molecules");
-  for (const Metric metric : metrics_of(head.task)) table += fmt::format("  {:>24}{:>11}", name_of(metric), "constant");
+  std::string table = fmt::format("{:<6}{:>10}  {:<9}{:<28}{}", "part", "molecules", "metric", "", "constant");
   for (const char* part : {"train", "valid", "test", "all"}) {
     if (!result.contains(part)) continue;
     const Json& scores = result.at(part);
-    table += fmt::format("\n{:<7}{:>11}", part, scores.at("molecules").get<std::uint64_t>());
+    std::string first = fmt::format("{:<6}{:>10}", part, scores.at("molecules").get<std::uint64_t>());
     for (const Metric metric : metrics_of(head.task)) {
       const std::string name(name_of(metric));
       std::string value = text_of(scores.at(name));
@@ -111,7 +111,8 @@ std::string result_table(const Json& result, const PropertyHead& head) {
         value += " ± " + text_of(scores.at(name + "_std"));
       else if (scores.contains(name + "_low"))
         value += fmt::format(" ({} … {})", text_of(scores.at(name + "_low")), text_of(scores.at(name + "_high")));
-      table += fmt::format("  {:>24}{:>11}", value, text_of(scores.at(name + "_constant")));
+      table += fmt::format("\n{:<16}  {:<9}{:<28}{}", std::exchange(first, ""), name, value,
+                           text_of(scores.at(name + "_constant")));
     }
   }
   return table + "\n";

@@ -42,7 +42,7 @@ nlohmann::ordered_json to_json(const PartResult& result, const PropertyHead& hea
 /// (n − 1). Numbers that are no metric are the first run's.
 nlohmann::ordered_json mean_of_runs(const std::vector<nlohmann::ordered_json>& parts, PropertyTask task);
 
-/// A table of parts × metrics from such objects: value ± standard deviation or interval, and the constant answer's.
+/// A table from such objects, a line for each part and metric: value ± standard deviation or interval, and the constant answer's.
 std::string result_table(const nlohmann::ordered_json& result, const PropertyHead& head);
 
 }  // namespace moleblend
