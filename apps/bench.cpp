@@ -82,15 +82,15 @@ class Table {
 
   void add(const BenchRow& row) {
     if (rows_.empty() && !quiet_)
-      fmt::print("{:<48} {:>12}  {:<12} {:>8}  {}\n", "", "value", "unit", "of floor", "correct");
+      fmt::print("{:<57} {:>12}  {:<12} {:>8}  {}\n", "", "value", "unit", "of floor", "correct");
     if (!row.missing.empty()) {
-      if (!quiet_) fmt::print("{:<48} left out: {}\n", row.name, row.missing);
+      if (!quiet_) fmt::print("{:<57} left out: {}\n", row.name, row.missing);
       left_out_.push_back({{"name", row.name}, {"reason", row.missing}});
       return;
     }
     if (!quiet_) {
       fmt::print(
-          "{:<48} {:>12}  {:<12} {:>8}  {}\n", row.name,
+          "{:<57} {:>12}  {:<12} {:>8}  {}\n", row.name,
           row.value < 100 ? fmt::format("{:.2f}", row.value) : count_text(static_cast<std::uint64_t>(row.value + 0.5)),
           row.unit, row.share_of_floor ? fmt::format("{:.0f} %", 100 * *row.share_of_floor) : "–",
           !row.correct   ? "–"

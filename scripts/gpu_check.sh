@@ -4,7 +4,7 @@
 # from a data set. Writes what it found, with the machine it found it on.
 #
 #   scripts/gpu_check.sh [--output DIR] [--from BUNDLE] [--data DIR] [--seconds N]
-#     --output DIR   gpu_check.json and the logs (default: $OUT, or build/gpu-check)
+#     --output DIR   gpu_check.json, written anew after each check, and the logs (default: $OUT, or build/gpu-check)
 #     --from BUNDLE  run the programs of a bundle instead of building here: for machines that have a GPU and nothing else
 #     --data DIR     data set to train on (default: the bundle's)
 #     --seconds N    length of each training run (default 25)
@@ -12,7 +12,8 @@
 #     builds here and packs programs, the libraries they need, the golden data and a data set into a folder to carry there; into an
 #     archive if BUNDLE ends in .tar.gz, which --from takes too
 #
-# Without a GPU it fails: nothing is skipped. Exit status 0 if all passed.
+# Without a GPU it fails: nothing is skipped. A check that fails or takes too long does not keep the others from running; speed comes before
+# the sanitizers, which take longest. Exit status 0 if all passed.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -30,7 +31,7 @@ while (($# > 0)); do
       esac
       shift
       ;;
-    -h | --help) sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+    -h | --help) sed -n '2,17s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
     *) warn "unknown option $1; see scripts/gpu_check.sh --help" && exit 2 ;;
   esac
   shift
@@ -87,7 +88,7 @@ if [[ -n $bundle ]]; then
   [[ -n $data || ! -d $programs/data ]] || data=$programs/data
   export MOLEBLEND_GOLDEN=$programs/golden
 else
-  build_training_part 2>&1 | tee "$output/build.log" | tail -n 3
+  build_training_part 2>&1 | tee "$output/build.log" | tail -n 3 || fail "the build failed, see $output/build.log"
   programs=$ROOT/build/gpu
   commit=$(cd "$ROOT" && git describe --always --dirty 2>/dev/null || echo unknown)
 fi
@@ -102,42 +103,48 @@ done
 export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export MOLEBLEND_REQUIRE_GPU=1
 
-results=() failed=0
+results=() rates=() failed=0
+join() { local IFS=,; echo "$*"; }
+truth() { if "$@"; then echo true; else echo false; fi; }
+# What was found so far: a lent machine may go before the last check is done.
+report() {
+  cat >"$output/gpu_check.json.new" <<JSON
+{"gpu": "$gpu", "commit": "$commit", "date": "$(date -u +%F)", "cores": $(cores), "data": "$(sed -n 's/.*"fingerprint": *"\([^"]*\)".*/\1/p' "$data/dataset.json" | head -1)",
+ "complete": $1, "passed": $(truth test "$1 $failed" == 'true 0'), "checks": [$(join "${results[@]}")], "rows": [$(join "${rates[@]}")],
+ "bench": $(cat "$output/bench.json" 2>/dev/null || echo null)}
+JSON
+  mv "$output/gpu_check.json.new" "$output/gpu_check.json"
+}
+# note NAME STATUS SECONDS COMMAND
+note() {
+  (($2 == 0)) || failed=1
+  results+=("{\"name\": \"$1\", \"passed\": $(truth test "$2" == 0), \"status\": $2, \"seconds\": $3, \"command\": \"${4//[\"\\]/}\"}")
+  report false
+}
 # check NAME LIMIT_S COMMAND…: its output goes to NAME.log.
 check() {
   local name=$1 limit=$2 start=$SECONDS status=0
   shift 2
-  timeout "$limit" "$@" >"$output/$name.log" 2>&1 || status=$?
-  ((status == 0)) || failed=1
-  say "$(printf '%-28s %-8s %4d s' "$name" "$([[ $status == 0 ]] && echo passed || echo "FAILED $status")" $((SECONDS - start)))"
+  timeout -k 10 "$limit" "$@" >"$output/$name.log" 2>&1 || status=$?
+  say "$(printf '%-28s %-11s %4d s' "$name" "$( ((status == 0)) && echo passed || echo "FAILED $status")" $((SECONDS - start)))"
   ((status == 0)) || tail -n 15 "$output/$name.log"
-  results+=("{\"name\": \"$name\", \"passed\": $([[ $status == 0 ]] && echo true || echo false), \"status\": $status, \"seconds\": $((SECONDS - start)), \"command\": \"${*//\"/}\"}")
+  note "$name" "$status" $((SECONDS - start)) "$*"
 }
 
 # A test program that is to run no test says whether there is a GPU.
 message=$("$programs/test_cuda" '--gtest_filter=-*' 2>&1) || fail "nothing can be checked here: $(tail -n 1 <<<"$message")"
 gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | head -1 || true)
 say "GPU: ${gpu:-none}; commit $commit"
+rm -f "$output"/{bench,gpu_check}.json  # of an earlier call
 
 check tests 180 "$programs/test_cuda" --gtest_brief=1
-sanitizer=$(command -v compute-sanitizer || compgen -G '/usr/local/cuda/bin/compute-sanitizer' || true)
-if [[ -n $sanitizer ]]; then
-  # The whole network is large under a sanitizer: its operations are what is checked.
-  check memcheck 150 "$sanitizer" --tool memcheck --error-exitcode 9 "$programs/test_cuda" --gtest_brief=1 '--gtest_filter=-*Golden*:*Network*:*KernelCases*'
-  check racecheck 150 "$sanitizer" --tool racecheck --error-exitcode 9 "$programs/test_cuda" --gtest_brief=1 '--gtest_filter=-*Golden*:*Network*:*KernelCases*'
-else
-  warn "compute-sanitizer is not on this machine: out-of-bounds accesses and races were not looked for"
-  failed=1
-  results+=('{"name": "memcheck", "passed": false, "status": 127}' '{"name": "racecheck", "passed": false, "status": 127}')
-fi
 
-# train NAME STEPS ARGUMENTS…: a run of the base model; its rate is the median over the second half of its steps.
-rates=()
+# train NAME ARGUMENTS…: a run of the base model; its rate is the median over the second half of its steps.
 train() {
   local name=$1
   shift
   rm -rf "$output/run-$name"
-  check "train-$name" $((seconds + 60)) bash -c 'timeout -s TERM "$0" "$@" || [[ $? == 124 || $? == 143 ]]' "$seconds" \
+  check "train-$name" $((seconds + 60)) bash -c 'timeout -s TERM "$0" "$@" || { s=$?; ((s == 124 || s == 143)) || exit "$s"; }' "$seconds" \
     "$programs/moleblend" pretrain --data "$data" --output "$output/run-$name" --model base --device cuda --valid-every 0 --steps 1000000 \
     --warmup 100 --checkpoint-every 1000000 --quiet "$@"
   local rate
@@ -153,15 +160,21 @@ train() {
 threads=$(($(cores) > 2 ? $(cores) - 1 : 1))
 train base.bf16.b1024 --precision bf16 --batch-size 1024 --loader-threads "$threads"
 train base.fp32.b256 --precision fp32 --batch-size 256 --loader-threads "$threads"
-rm -f "$output/bench.json"
-check bench 150 "$programs/moleblend" bench --kernels --train --device cuda --sizes n14 --seconds 2 --json "$output/bench.json"
-cat "$output/bench.log"
+check bench 180 "$programs/moleblend" bench --kernels --train --device cuda --sizes n14 --seconds 2 --json "$output/bench.json"
+# Figures are worth seeing, also where some are wrong.
+[[ ! -f $output/bench.json ]] || cat "$output/bench.log"
 
-join() { local IFS=,; echo "$*"; }
-cat >"$output/gpu_check.json" <<JSON
-{"gpu": "$gpu", "commit": "$commit", "date": "$(date -u +%F)", "cores": $(cores), "data": "$(sed -n 's/.*"fingerprint": *"\([^"]*\)".*/\1/p' "$data/dataset.json" | head -1)",
- "passed": $([[ $failed == 0 ]] && echo true || echo false), "checks": [$(join "${results[@]}")], "rows": [$(join "${rates[@]}")],
- "bench": $(cat "$output/bench.json" 2>/dev/null || echo null)}
-JSON
+sanitizer=$(command -v compute-sanitizer || compgen -G '/usr/local/cuda/bin/compute-sanitizer' || true)
+[[ -n $sanitizer ]] || warn "compute-sanitizer is not on this machine: out-of-bounds accesses and races were not looked for"
+for tool in memcheck racecheck; do
+  # The whole network is large under a sanitizer: its operations are what is checked.
+  if [[ -n $sanitizer ]]; then
+    check "$tool" 150 "$sanitizer" --tool "$tool" --error-exitcode 9 "$programs/test_cuda" --gtest_brief=1 '--gtest_filter=-*Golden*:*Network*:*KernelCases*'
+  else
+    note "$tool" 127 0 compute-sanitizer
+  fi
+done
+
+report true
 say "written to $output/gpu_check.json"
 exit "$failed"

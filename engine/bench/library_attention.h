@@ -22,7 +22,7 @@ struct PaddedAttention {
   float* statistics;                                  // [B, H, S]: what forward leaves for backward
   const bf16* dout;                                   // [B, S, H, d]
   bf16* dqkv;                                         // [B, S, 3, H, d]
-  bf16* dbias;                                        // [B, H, S, S]; overwritten
+  bf16* dbias;                                        // [B, H, S, S]; zero before the call
 };
 
 struct LibraryOperation {

@@ -20,8 +20,10 @@ TEST(Bench, WritesFixedNamesAndTheMachine) {
                                        "--sizes", "n14", "--seconds", "0.001", "--threads", "2", "--json", file});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   const Json json = Json::parse(read_file(file));
-  for (const char* key : {"program", "commit", "build", "date", "machine", "device", "threads", "command", "rows"})
+  for (const char* key :
+       {"program", "commit", "build", "date", "machine", "device", "threads", "command", "rows", "left_out"})
     EXPECT_TRUE(json.contains(key)) << key;
+  EXPECT_TRUE(json.at("left_out").empty()) << json.at("left_out");
   std::set<std::string> names;
   for (const Json& row : json.at("rows")) {
     for (const char* key : {"name", "value", "unit", "correct", "share_of_floor"})
