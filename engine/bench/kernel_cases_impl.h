@@ -3,15 +3,14 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 #include <deque>
+#include <memory>
 #include <type_traits>
 #include <utility>
 
 #include "engine/bench/kernel_cases.h"
-#include "engine/bench/library_attention.h"
-#include "engine/bench/padding.h"
+#include "engine/bench/library_attention_cases.h"
 #include "engine/model/batch_view.h"
 #include "kernels/activation/activation.h"
 #include "kernels/atom_embedding/atom_embedding.h"
@@ -38,8 +37,7 @@ class KernelCasesOn final : public KernelCases {
     add_atom_embedding();
     add_linear("qkv", config_.width, 3 * config_.width);
     add_linear("feed_forward", config_.width, config_.ffn);
-    add_attention();
-    add_attention_without_dropout(batch);
+    add_attention(batch);
     add_residual_norm();
     add_gelu();
     add_pair_maps();
@@ -284,106 +282,42 @@ class KernelCasesOn final : public KernelCases {
         {output("dx", dx, rows * in), output("weight", dweight, out * in), output("bias", dbias, out)});
   }
 
-  void add_attention() {
+  void add_attention(const Batch& batch) {
     const std::int64_t D = config_.width, H = config_.heads, tokens = packed_.tokens(), pairs = packed_.token_pairs();
-    attention_ = {.in = {.packed = packed_,
-                         .heads = H,
-                         .width = D,
-                         .qkv = values<T>(tokens * 3 * D, 1),
-                         .bias = values<T>(H * pairs, 1),
-                         .scale = static_cast<W>(1 / std::sqrt(static_cast<double>(D / H))),
-                         .dropout = Dropout::of(config_.attention_dropout),
-                         .layer = 3,
-                         .molecule_key = view_.key},
-                  .dout = values<T>(tokens * D, 1),
-                  .dqkv = empty<T>(tokens * 3 * D),
-                  .dbias = zeros<W>(H * pairs)};
-    attention_out_ = empty<T>(tokens * D);
-    add_attention("attention", attention_);
+    AttentionBackward<T> a{.in = {.packed = packed_,
+                                  .heads = H,
+                                  .width = D,
+                                  .qkv = values<T>(tokens * 3 * D, 1),
+                                  .bias = values<T>(H * pairs, 1),
+                                  .scale = static_cast<W>(1 / std::sqrt(static_cast<double>(D / H))),
+                                  .dropout = Dropout::of(config_.attention_dropout),
+                                  .layer = 3,
+                                  .molecule_key = view_.key},
+                           .dout = values<T>(tokens * D, 1),
+                           .dqkv = empty<T>(tokens * 3 * D),
+                           .dbias = zeros<W>(H * pairs)};
+    T* out = empty<T>(tokens * D);
+    add_attention("attention", a, out);
+    // As in evaluation, and as other libraries can be compared with it: their dropout draws other numbers.
+    a.in.dropout = {};
+    add_attention("attention.no_dropout", a, out);
+    // No library that has attention with a bias takes fp32.
+    if constexpr (std::is_same_v<Device, Gpu> && std::is_same_v<T, bf16>) {
+      const auto library =
+          std::make_shared<LibraryAttentionCases>(device_, batch.packed(), a, cases_.end()[-2], cases_.back());
+      cases_.insert(cases_.end(), library->cases().begin(), library->cases().end());
+      library_ = library;
+    }
   }
-  /// What backward reads and writes, and forward in front of it.
-  void add_attention(const std::string& name, const AttentionBackward<T>& a) {
+  void add_attention(const std::string& name, const AttentionBackward<T>& a, T* out) {
     const std::int64_t D = config_.width, H = config_.heads, tokens = packed_.tokens(), pairs = packed_.token_pairs();
-    add(name + ".forward", attention_flop(), bytes_of(4 * tokens * D + H * pairs),
-        [=, this] { attention_forward<T>(device_, {.in = a.in, .out = attention_out_}); },
-        {output("out", attention_out_, tokens * D)});
+    const double flop = 2 * product(pairs, D, 1);
+    add(name + ".forward", flop, bytes_of(4 * tokens * D + H * pairs),
+        [=, this] { attention_forward<T>(device_, {.in = a.in, .out = out}); }, {output("out", out, tokens * D)});
     // Scores are computed again: five products.
-    add(name + ".backward", 2.5 * attention_flop(), bytes_of(7 * tokens * D + H * pairs, 2 * H * pairs),
+    add(name + ".backward", 2.5 * flop, bytes_of(7 * tokens * D + H * pairs, 2 * H * pairs),
         [=, this] { attention_backward<T>(device_, a); },
         {output("dqkv", a.dqkv, tokens * 3 * D), output("dbias", a.dbias, H * pairs)});
-  }
-  double attention_flop() const { return 2 * product(packed_.token_pairs(), config_.width, 1); }
-
-  /// As in evaluation, and as other libraries can be compared with it: their dropout draws other numbers.
-  void add_attention_without_dropout(const Batch& batch) {
-    AttentionBackward<T> a = attention_;
-    a.in.dropout = {};
-    add_attention("attention.no_dropout", a);
-    // No library that has attention with a bias takes fp32.
-    if constexpr (std::is_same_v<Device, Gpu> && std::is_same_v<T, bf16>) add_library_attention(batch.packed(), a);
-  }
-
-  /// The same, padded. Molecules are padded once: whoever uses such a library keeps them so.
-  void add_library_attention(const Packed& host, const AttentionBackward<T>& a) {
-    const std::int64_t B = host.molecules, D = config_.width, H = config_.heads;
-    const std::int64_t S = (host.largest + 1 + 7) / 8 * 8;  // rows of the bias begin at multiples of 16 bytes
-    const Padding row = Padding::of_rows(host, S, D), qkv = Padding::of_rows(host, S, 3 * D),
-                  square = Padding::of_squares(host, S, H);
-    std::vector<std::int32_t> length;
-    for (std::int64_t b = 0; b < B; ++b) length.push_back(static_cast<std::int32_t>(host.atoms_of(b) + 1));
-    std::int32_t* lengths = empty<std::int32_t>(B);
-    device_.upload(lengths, length.data(), B);
-    const PaddedAttention padded{.molecules = B,
-                                 .heads = H,
-                                 .tokens = S,
-                                 .head_width = D / H,
-                                 .scale = a.in.scale,
-                                 .length = lengths,
-                                 .qkv = padded_copy(a.in.qkv, qkv),
-                                 .bias = padded_copy(a.in.bias, square),
-                                 .out = zeros<T>(row.padded_count()),
-                                 .statistics = zeros<float>(B * H * S),
-                                 .dout = padded_copy(a.dout, row),
-                                 .dqkv = zeros<T>(qkv.padded_count()),
-                                 .dbias = zeros<T>(square.padded_count())};
-    add_library("attention.no_dropout.forward", S, [&] { return library_attention_forward(device_, padded); },
-                {padded_output("out", padded.out, row)});
-    if (cases_.back().missing.empty()) cases_.back().run();  // what backward reads
-    add_library("attention.no_dropout.backward", S, [&] { return library_attention_backward(device_, padded); },
-                {padded_output("dqkv", padded.dqkv, qkv), padded_output("dbias", padded.dbias, square)});
-  }
-  /// A library's version of our case `name`. Its time counts against the same products and bytes: padding is no use to anyone.
-  template <class Make>
-  void add_library(const std::string& name, std::int64_t padded_tokens, const Make& make,
-                   std::vector<KernelCase::Output> outputs) {
-    const auto ours = std::find_if(cases_.begin(), cases_.end(), [&](const KernelCase& c) { return c.name == name; });
-    KernelCase one{.name = name + ".cudnn", .truth = name};
-    try {
-      LibraryOperation operation = make();
-      one.flop = ours->flop;
-      one.bytes = ours->bytes;
-      one.run = std::move(operation.run);
-      one.outputs = std::move(outputs);
-      one.library = std::move(operation.library);
-      one.padded_tokens = padded_tokens;
-    } catch (const GpuError& error) {
-      one.missing = error.what();
-    }
-    cases_.push_back(std::move(one));
-  }
-  const T* padded_copy(const T* packed, const Padding& padding) {
-    std::vector<T> v(static_cast<std::size_t>(padding.packed_count()));
-    device_.download(v.data(), packed, padding.packed_count());
-    v = padding.pad(v);
-    T* p = empty<T>(padding.padded_count());
-    device_.upload(p, v.data(), padding.padded_count());
-    return p;
-  }
-  /// Of the tokens that molecules have.
-  KernelCase::Output padded_output(std::string name, T* p, Padding padding) {
-    KernelCase::Output whole = output(std::move(name), p, padding.padded_count());
-    whole.read = [read = whole.read, padding = std::move(padding)] { return padding.unpad(read()); };
-    return whole;
   }
 
   void add_residual_norm() {
@@ -624,9 +558,7 @@ class KernelCasesOn final : public KernelCases {
   std::uint8_t *pair_visible_ = nullptr, *atom_visible_ = nullptr;
   float* noise_ = nullptr;
   W* positions_ = nullptr;
-  // What both kinds of attention read and write.
-  AttentionBackward<T> attention_{};
-  T* attention_out_ = nullptr;
+  std::shared_ptr<void> library_;  // another library's cases; a CPU has none
 };
 
 }  // namespace moleblend
