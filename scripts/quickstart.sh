@@ -52,4 +52,5 @@ run        $folder/run   settings, losses, checkpoints
 Next: $moleblend inspect $folder/data --molecule caffeine --blend
       $moleblend pretrain --help     longer runs, other models and objectives
       $moleblend prepare --help      your own molecules: SMILES, CSV, SDF, MOL2, XYZ, PDB
+      $moleblend finetune --help     a property model from labels; then $moleblend predict
 NEXT
