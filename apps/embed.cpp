@@ -84,10 +84,11 @@ class Output {
     const fs::path path = name;
     const bool is_file = path.extension() == ".npy";
     matrix_ = is_file ? path : path / "embeddings.npy";
-    index_ = is_file ? fs::path(path).replace_extension(".csv") : path / "index.csv";
+    // Not NAME.csv, which is what the molecules may have come in.
+    index_ = is_file ? fs::path(path).replace_extension(".index.csv") : path / "index.csv";
     std::error_code none;
     for (const fs::path& file : {matrix_, index_})
-      if (fs::exists(file, none)) throw UsageError("{} exists; remove it or choose another --output", file.string());
+      if (fs::exists(file, none)) throw UsageError("{} exists; choose another --output, or remove it", file.string());
     if (is_file || fs::exists(path, none)) return;
     create_folders(path);
     made_ = path;
@@ -195,7 +196,7 @@ void add_embed(CLI::App& program) {
       ->type_name("RUN");
   option("--data", flags->data, "Data set made by `moleblend prepare`, instead of --input")->type_name("DIR");
   option("--output", flags->output,
-         "A file FILE.npy, with its index in FILE.csv; or a folder for embeddings.npy and index.csv");
+         "A file NAME.npy, with its index in NAME.index.csv; or a folder for embeddings.npy and index.csv");
   option("--level", flags->level, "molecule or atom: what has a row");
   option("--readout", flags->readout, "Of molecules: cls (the graph token), mean or sum over the atoms");
   option("--show", flags->show, "What the encoder sees: 2d, 3d or both");

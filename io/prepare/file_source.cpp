@@ -29,6 +29,7 @@ namespace moleblend {
 namespace {
 
 constexpr std::size_t kSendBytes = 1u << 16, kReceiveBytes = 1u << 18;
+constexpr std::size_t kShownText = 1000;             // characters of a refused SMILES; it may be any text
 constexpr int kPollMilliseconds = 100;               // between questions whether to stop
 constexpr auto kPatience = std::chrono::seconds(5);  // for a coordinator that was asked to end; it needs milliseconds
 
@@ -100,7 +101,8 @@ void coordinate(int socket, const InputOptions& options, Inputs& inputs, Chemist
         if (molecule.identifier.empty())
           molecule.identifier = record_name(inputs.files[record.file].path, record.number);
         molecule.smiles = record.smiles;
-        if (molecule.smiles.empty() && record.format == "smi") molecule.smiles = one_line(record.text);
+        if (molecule.smiles.empty() && record.format == "smi")
+          molecule.smiles = one_line(std::string_view(record.text).substr(0, kShownText));
         molecule.source_file = record.file;
         molecule.source_record = record.number;
       }

@@ -76,7 +76,7 @@ TEST_F(Embed, FilesAndDataSetAgreeAndAgainIsTheSame) {
   EXPECT_NE(bytes.find("'shape': (40, 64)"), std::string::npos);
   for (const float value : matrix(folder / "a.npy")) ASSERT_TRUE(std::isfinite(value));
 
-  const std::vector<std::string> index = lines_of(read_file(folder / "a.csv"));
+  const std::vector<std::string> index = lines_of(read_file(folder / "a.index.csv"));
   ASSERT_EQ(index.size(), 43u);
   EXPECT_TRUE(index[11].starts_with(",,broken_ring,C1CC,,")) << index[11];
   EXPECT_TRUE(index[12].starts_with("10,")) << index[12];
@@ -84,7 +84,7 @@ TEST_F(Embed, FilesAndDataSetAgreeAndAgainIsTheSame) {
 
   succeed(embed("b.npy", {"--workers", "3"}));
   EXPECT_EQ(read_file(folder / "b.npy"), bytes);
-  EXPECT_EQ(read_file(folder / "b.csv"), read_file(folder / "a.csv"));
+  EXPECT_EQ(read_file(folder / "b.index.csv"), read_file(folder / "a.index.csv"));
   succeed(embed("c", {}, true));
   EXPECT_EQ(read_file(folder / "c/embeddings.npy"), bytes);
 }
@@ -105,7 +105,7 @@ TEST_F(Embed, AtomsAverageToTheMean) {
   succeed(embed("atoms.npy", {"--level", "atom"}));
   succeed(embed("mean.npy", {"--readout", "mean"}));
   const std::vector<float> atoms = matrix(folder / "atoms.npy"), mean = matrix(folder / "mean.npy");
-  const std::vector<std::string> index = lines_of(read_file(folder / "atoms.csv"));
+  const std::vector<std::string> index = lines_of(read_file(folder / "atoms.index.csv"));
   std::size_t molecule = 0, rows = 0;
   for (std::size_t line = 1; line < index.size(); ++line) {
     if (index[line].starts_with(",")) continue;

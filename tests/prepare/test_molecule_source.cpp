@@ -119,6 +119,18 @@ TEST_F(FakeFiles, RefusalsAndDyingReadersKeepTheirPlaces) {
   EXPECT_TRUE(children_of(::getpid()).empty());
 }
 
+TEST_F(FakeFiles, OfRefusedRecordsItKeepsWhatAPersonReads) {
+  const auto source =
+      open_molecule_files(options("throw  refused\ton purpose\n" + std::string(17u << 20, 'C') + "\n"), chemistry_);
+  const auto items = all(*source);
+  ASSERT_EQ(items.size(), 2u);
+  EXPECT_EQ(items[0].molecule.identifier, "refused on purpose");
+  EXPECT_EQ(items[0].molecule.smiles, "throw");
+  EXPECT_EQ(items[1].reason, "the line is longer than 16 MB");
+  EXPECT_EQ(items[1].molecule.identifier, "fake.smi#1");
+  EXPECT_EQ(items[1].molecule.smiles, std::string(1000, 'C'));
+}
+
 TEST_F(FakeFiles, ThreadsOfTheCallerAndReadersThatDieDoNotMeet) {
   // Readers are forked anew while this process has threads that allocate: a fork from here would inherit their locks.
   std::string lines;
