@@ -46,8 +46,8 @@ std::string_view name_of(PropertyTask task);
 struct PropertyHead {
   PropertyTask task = PropertyTask::regression;
   Readout readout = Readout::cls;
-  Shown shown;
-  std::vector<Target> targets;
+  Shown shown = {};
+  std::vector<Target> targets = {};
   bool all_conformers = false;  // answers are averaged over a molecule's conformers; else the first one is used
 };
 

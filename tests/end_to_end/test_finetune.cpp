@@ -133,7 +133,7 @@ TEST_F(FinetuneVerb, StartsFromAPretrainedEncoder) {
   EXPECT_NE(result.at("init").get<std::string>().find("encoder"), std::string::npos);
   expect_refusal({"predict", "--checkpoint", folder / "encoder", "--input", molecules, "--output", folder / "x.csv"}, 1,
                  {"pretrained encoder", "finetune"});
-  expect_refusal(finetune("other", {"--init", folder / "run", "--labels", "oxygens,seven", "--task", "regression"}), 1,
+  expect_refusal(finetune("other", {"--init", folder / "run/seed-1", "--labels", "oxygens,has_nitrogen"}), 1,
                  {"1 tasks and these are 2"});
 }
 
