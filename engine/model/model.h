@@ -80,7 +80,7 @@ struct PropertyStep {
   std::span<const double> labels = {};           // [B, tasks]; empty: forward only
   std::span<const double> mean = {}, std = {};   // [tasks], regression
   std::span<const double> positive_weight = {};  // [tasks], classification: of labels 1; empty: all 1
-  std::int64_t label_count = 0;             // present labels of the global batch
+  std::int64_t label_count = 0;                  // present labels of the global batch
   bool dropout = true, gradients = true;
   bool freeze_encoder = false;  // gradients of the head alone
 };
