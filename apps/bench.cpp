@@ -1,7 +1,6 @@
 // moleblend bench: how fast the parts are on this machine, each figure with the check that what was timed is right.
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -17,6 +16,7 @@
 #include "engine/bench/kernel_bench.h"
 #include "engine/bench/loader_bench.h"
 #include "engine/bench/train_bench.h"
+#include "io/support/cores.h"
 #include "io/support/error.h"
 #include "io/support/files.h"
 #include "io/support/progress.h"
@@ -49,15 +49,12 @@ std::string line_of(const char* path, const std::string& key) {
 }
 
 Json machine() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  const bool known = sched_getaffinity(0, sizeof cores, &cores) == 0;
   char name[256] = {};
   gethostname(name, sizeof name - 1);
   return {{"host", name},
           {"cpu", line_of("/proc/cpuinfo", "model name")},
           {"avx512", line_of("/proc/cpuinfo", "flags").find("avx512f") != std::string::npos},
-          {"cores", known ? CPU_COUNT(&cores) : 0},
+          {"cores", available_cores()},
           {"memory", line_of("/proc/meminfo", "MemTotal")}};
 }
 
@@ -217,9 +214,7 @@ void add_bench(CLI::App& program) {
   CLI::App* verb =
       add_verb(program, "bench", "How fast the parts are here, each figure with a check of its results", *common);
   verb->remove_option(verb->get_option("--json"));
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (sched_getaffinity(0, sizeof cores, &cores) == 0) flags->place.threads = std::max(1, CPU_COUNT(&cores));
+  flags->place.threads = available_cores();
   flags->workers = flags->place.threads;
   verb->add_flag("--kernels", flags->kernels,
                  "Each operation: rate, share of the ceiling, check against double precision");

@@ -8,13 +8,13 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/input_flags.h"
-#include "apps/run_folder.h"
 #include "apps/verb.h"
 #include "engine/evaluation/embedding.h"
 #include "engine/evaluation/trained_model.h"
 #include "engine/property/settings.h"
 #include "engine/training/stop_signal.h"
 #include "io/prepare/reader_pool.h"
+#include "io/support/cores.h"
 #include "io/support/error.h"
 #include "io/support/files.h"
 #include "io/support/progress.h"

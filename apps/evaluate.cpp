@@ -7,13 +7,13 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/evaluate_property.h"
-#include "apps/run_folder.h"
 #include "apps/verb.h"
 #include "engine/evaluation/fixed_batches.h"
 #include "engine/evaluation/recovery.h"
 #include "engine/model/make_model.h"
 #include "engine/training/checkpoint_store.h"
 #include "engine/training/settings.h"
+#include "io/support/cores.h"
 #include "io/support/error.h"
 #include "io/support/progress.h"
 

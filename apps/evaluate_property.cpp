@@ -6,7 +6,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "apps/run_folder.h"
+#include "apps/verb.h"
 #include "engine/evaluation/fixed_batches.h"
 #include "engine/property/ensemble.h"
 #include "engine/property/labels.h"

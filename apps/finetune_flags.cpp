@@ -5,8 +5,10 @@
 
 #include "apps/name_list.h"
 #include "apps/run_folder.h"
+#include "apps/verb.h"
 #include "engine/evaluation/trained_model.h"
 #include "engine/property/presets.h"
+#include "io/support/cores.h"
 #include "io/support/error.h"
 
 namespace moleblend {

@@ -20,6 +20,10 @@ CLI::App* add_verb(CLI::App& program, const std::string& name, const std::string
   return verb;
 }
 
+void warn(const std::string& text) {
+  std::cerr << "moleblend: warning: " << text << "\n";
+}
+
 namespace {
 /// CLI11 would only say that a subcommand is missing.
 void check_verb(const CLI::App& program, const std::vector<std::string>& arguments) {

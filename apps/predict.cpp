@@ -8,12 +8,12 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/input_flags.h"
-#include "apps/run_folder.h"
 #include "apps/verb.h"
 #include "engine/property/ensemble.h"
 #include "engine/property/prediction.h"
 #include "engine/training/stop_signal.h"
 #include "io/prepare/reader_pool.h"
+#include "io/support/cores.h"
 #include "io/support/error.h"
 #include "io/support/progress.h"
 

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "apps/run_folder.h"
+#include "io/support/cores.h"
 #include "io/support/error.h"
 
 namespace moleblend {

@@ -1,9 +1,5 @@
 #include "apps/run_folder.h"
 
-#include <sched.h>
-
-#include <algorithm>
-#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "apps/config_file.h"
@@ -54,16 +50,6 @@ void refuse_change(const fs::path& run, const nlohmann::ordered_json& here, cons
     throw UsageError(
         "{} can't go on with other settings: {} ({}); leave that flag away, or start a new run with --init",
         run.string(), difference, where);
-}
-
-int available_cores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  return sched_getaffinity(0, sizeof cores, &cores) == 0 ? std::max(1, CPU_COUNT(&cores)) : 1;
-}
-
-void warn(const std::string& text) {
-  std::cerr << "moleblend: warning: " << text << "\n";
 }
 
 std::string TomlText::quoted(std::string_view value) {

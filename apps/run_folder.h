@@ -26,12 +26,6 @@ std::vector<std::string> given_arguments(const CLI::App& verb);
 void refuse_change(const std::filesystem::path& run, const nlohmann::ordered_json& here,
                    const nlohmann::ordered_json& there, std::string_view where);
 
-/// Cores that this program may use (a job's share of a machine, not the machine).
-int available_cores();
-
-/// A warning on standard error.
-void warn(const std::string& text);
-
 /// The text of a config.toml, that --config reads back.
 class TomlText {
  public:

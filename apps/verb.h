@@ -23,6 +23,9 @@ struct ExitStatus {
 /// Adds a subcommand with the common flags and --config.
 CLI::App* add_verb(CLI::App& program, const std::string& name, const std::string& description, CommonFlags& flags);
 
+/// A warning on standard error.
+void warn(const std::string& text);
+
 // Each verb's own, in apps/<verb>.cpp.
 void add_prepare(CLI::App& program);
 void add_inspect(CLI::App& program);

@@ -15,8 +15,6 @@
 namespace moleblend {
 namespace {
 
-constexpr std::size_t kMaxReasons = 1000;  // kinds that are told apart; there are some dozens
-
 std::string_view shown_text(bool shows_2d, bool shows_3d) {
   return shows_2d && shows_3d ? "both" : shows_3d ? "3d" : "2d";
 }
@@ -52,12 +50,10 @@ class Embedding {
   /// Makes the files appear: the matrix last, so that where it is the index is too.
   EmbeddingSummary finish() {
     if (summary_.embedded == 0) {
-      const auto most = std::max_element(summary_.reasons.begin(), summary_.reasons.end(),
-                                         [](const auto& a, const auto& b) { return a.second < b.second; });
       throw Error(
           "none of {} records could be embedded (most often: {}); mend the input, and build missing positions with "
           "--conformers",
-          count_text(summary_.records), most == summary_.reasons.end() ? "there are none" : most->first);
+          count_text(summary_.records), most_frequent(summary_.reasons));
     }
     summary_.rows = matrix_.rows();
     index_.commit();
@@ -80,9 +76,7 @@ class Embedding {
   }
   void add_refused(const SourcedMolecule& item) {
     ++summary_.refused;
-    std::string kind = kind_of_reason(item.reason);
-    if (summary_.reasons.size() >= kMaxReasons && !summary_.reasons.contains(kind)) kind = "other reasons";
-    ++summary_.reasons[kind];
+    count_reason(summary_.reasons, item.reason);
     index_.write(csv_row({"", "", item.molecule.identifier, item.molecule.smiles, "", item.reason}));
   }
   void check_finite(const MoleculeBatch& batch) const {

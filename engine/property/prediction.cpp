@@ -13,8 +13,6 @@
 namespace moleblend {
 namespace {
 
-constexpr std::size_t kMaxReasons = 1000;  // kinds that are told apart; there are some dozens
-
 class Prediction {
  public:
   Prediction(const std::vector<Predictor::Member>& members, const PredictionOptions& options)
@@ -53,10 +51,8 @@ class Prediction {
   PredictionSummary finish() {
     flush();
     if (summary_.predicted == 0) {
-      const auto most = std::max_element(summary_.reasons.begin(), summary_.reasons.end(),
-                                         [](const auto& a, const auto& b) { return a.second < b.second; });
       throw Error("none of {} molecules could be answered; most often: {}", count_text(summary_.records),
-                  most == summary_.reasons.end() ? "there are none" : most->first);
+                  most_frequent(summary_.reasons));
     }
     file_.commit();
     return summary_;
@@ -72,9 +68,7 @@ class Prediction {
 
   void refuse(const std::string& reason) {
     ++summary_.refused;
-    std::string kind = kind_of_reason(reason);
-    if (summary_.reasons.size() >= kMaxReasons && !summary_.reasons.contains(kind)) kind = "other reasons";
-    ++summary_.reasons[kind];
+    count_reason(summary_.reasons, reason);
   }
 
   void flush() {

@@ -1,5 +1,6 @@
 #include "io/prepare/reasons.h"
 
+#include <algorithm>
 #include <cctype>
 #include <nlohmann/json.hpp>
 
@@ -26,6 +27,19 @@ std::string kind_of_reason(const std::string& reason) {
       kind += 'N';
   }
   return kind;
+}
+
+void count_reason(ReasonCounts& counts, const std::string& reason) {
+  constexpr std::size_t kMaxKinds = 1000;  // there are some dozens
+  std::string kind = kind_of_reason(reason);
+  if (counts.size() >= kMaxKinds && !counts.contains(kind)) kind = "other reasons";
+  ++counts[kind];
+}
+
+std::string most_frequent(const ReasonCounts& counts) {
+  const auto most =
+      std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == counts.end() ? "there are none" : most->first;
 }
 
 }  // namespace moleblend

@@ -1,11 +1,12 @@
 #include "io/prepare/record_feed.h"
 
-#include <sched.h>
 #include <stdlib.h>
 
 #include <algorithm>
 #include <limits>
 #include <utility>
+
+#include "io/support/cores.h"
 
 namespace moleblend {
 namespace {
@@ -20,13 +21,6 @@ ReaderOptions reader_options(const InputOptions& options, const Inputs& inputs) 
   return reader;
 }
 
-/// The cores that this process may use: under a batch system fewer than the machine has.
-int cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return ::sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
-}
-
 }  // namespace
 
 RecordFeed::RecordFeed(const InputOptions& options, Inputs& inputs, Chemistry& chemistry, const std::atomic<int>* stop)
@@ -34,7 +28,7 @@ RecordFeed::RecordFeed(const InputOptions& options, Inputs& inputs, Chemistry& c
       inputs_(inputs),
       batch_records_(options.read.conformers.count > 0 ? 8 : 128),
       pool_(chemistry, reader_options(options, inputs),
-            {.workers = options.workers > 0 ? options.workers : cores(),
+            {.workers = options.workers > 0 ? options.workers : available_cores(),
              .seconds = options.timeout,
              .memory_bytes = options.memory_mb << 20,
              .stop = stop}) {
