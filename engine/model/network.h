@@ -114,6 +114,8 @@ class Network final : public Model {
   static void carve(State& state, Carver& carver, const ModelConfig& config, const Packed& packed, bool gradients);
   void reserve(const Packed& packed, bool gradients);
   void draw(const BatchView& batch, const PretrainStep& step);
+  /// Outside pretraining: the same relations for all pairs, and clean positions.
+  void show(const BatchView& batch, bool graph, bool distance);
   void encode(const BatchView& batch, bool dropout);
   /// dx of the last layer's output is in state_.dx; adds all gradients of the encoder and the embeddings.
   void encode_backward(const BatchView& batch, bool dropout);

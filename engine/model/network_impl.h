@@ -572,6 +572,17 @@ PretrainResult Network<Device, T>::collect(const PretrainStep& step, bool denois
 }
 
 template <class Device, class T>
+void Network<Device, T>::show(const BatchView& batch, bool graph, bool distance) {
+  show_relations(at(Part::draws), {.packed = batch.packed,
+                                   .has_positions = batch.has_positions,
+                                   .graph = graph,
+                                   .distance = distance && config_.with_distance,
+                                   .pair_visible = state_.pair_visible,
+                                   .atom_visible = state_.atom_visible});
+  add_noise<W>(at(Part::draws), 3 * batch.packed.atoms(), batch.positions, nullptr, state_.positions);
+}
+
+template <class Device, class T>
 double Network<Device, T>::property(const Batch& host_batch, const PropertyStep& step,
                                     std::vector<double>* predictions) {
   if (config_.tasks == 0) throw Error("a pretraining model has no property head; fine-tune it first");
@@ -580,13 +591,7 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
   const BatchView batch = batch_.load(device_, host_batch);
   const Packed packed = batch.packed;
   const std::int64_t D = config_.width, B = packed.molecules, tasks = config_.tasks;
-  show_relations(at(Part::draws), {.packed = packed,
-                                   .has_positions = batch.has_positions,
-                                   .graph = step.show_2d,
-                                   .distance = step.show_3d && config_.with_distance,
-                                   .pair_visible = s.pair_visible,
-                                   .atom_visible = s.atom_visible});
-  add_noise<W>(at(Part::draws), 3 * packed.atoms(), batch.positions, nullptr, s.positions);
+  show(batch, step.show_2d, step.show_3d);
   encode(batch, step.dropout);
 
   // cls reads one token a molecule, so the head runs on those; mean and sum read the head's output on every atom.
@@ -678,13 +683,7 @@ void Network<Device, T>::encode(const Batch& host_batch, const EncodeStep& step,
   reserve(host_batch.packed(), false);
   const BatchView batch = batch_.load(device_, host_batch);
   const Packed packed = batch.packed;
-  show_relations(at(Part::draws), {.packed = packed,
-                                   .has_positions = batch.has_positions,
-                                   .graph = step.show_2d,
-                                   .distance = step.show_3d && config_.with_distance,
-                                   .pair_visible = s.pair_visible,
-                                   .atom_visible = s.atom_visible});
-  add_noise<W>(at(Part::draws), 3 * packed.atoms(), batch.positions, nullptr, s.positions);
+  show(batch, step.show_2d, step.show_3d);
   encode(batch, false);
 
   const T* last = s.layer.back().out;

@@ -79,7 +79,6 @@ void FinetuneSettings::check() const {
   need(adam.clip_norm >= 0 && std::isfinite(adam.clip_norm), "clip", "must not be negative (0: no clipping)");
   need(adam.weight_decay >= 0 && adam.weight_decay < 1, "weight-decay", "must be at least 0 and below 1");
   need(log_every >= 1, "log-every", "must be at least 1");
-  need(keep_last >= 1, "keep-last", "must be at least 1");
   need(!balance_classes || head.task == PropertyTask::classification, "balance-classes",
        "is for --task classification");
   for (const double f : split.fractions) need(f >= 0 && f <= 1, "fractions", "must lie between 0 and 1");

@@ -1,6 +1,7 @@
 #include "tests/end_to_end/command.h"
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -92,6 +93,14 @@ Outcome run_program(const std::vector<std::string>& arguments, std::chrono::seco
     std::this_thread::sleep_for(kPollInterval);
   }
   return {exit_status(wait_status), read_file(out), read_file(err)};
+}
+
+std::string succeed(const std::vector<std::string>& arguments) {
+  const Outcome outcome = run_program(arguments);
+  std::string command = "moleblend";
+  for (const std::string& argument : arguments) command += " " + argument;
+  EXPECT_EQ(outcome.status, 0) << command << "\n" << outcome.err;
+  return outcome.out;
 }
 
 bool kill_program_after(const std::vector<std::string>& arguments, const fs::path& file, int lines,

@@ -19,6 +19,9 @@ struct Outcome {
 Outcome run_program(const std::vector<std::string>& arguments,
                     std::chrono::seconds deadline = std::chrono::minutes(10));
 
+/// Runs the program, which must succeed: a failure of the test that tells the command if not. Returns its standard output.
+std::string succeed(const std::vector<std::string>& arguments);
+
 /// Starts the program and kills it with SIGKILL once `file` has at least `lines` lines. False if it ended by itself before.
 bool kill_program_after(const std::vector<std::string>& arguments, const std::filesystem::path& file, int lines,
                         std::chrono::seconds deadline = std::chrono::minutes(10));

@@ -16,14 +16,6 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 using Arguments = std::vector<std::string>;
 
-std::string succeed(const Arguments& arguments) {
-  const Outcome outcome = run_program(arguments);
-  std::string command = "moleblend";
-  for (const std::string& argument : arguments) command += " " + argument;
-  EXPECT_EQ(outcome.status, 0) << command << "\n" << outcome.err;
-  return outcome.out;
-}
-
 std::vector<float> matrix(const fs::path& path) {
   const std::string bytes = read_file(path);
   std::vector<float> values((bytes.size() - 128) / sizeof(float));

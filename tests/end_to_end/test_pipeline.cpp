@@ -18,15 +18,6 @@ using Arguments = std::vector<std::string>;
 constexpr int kMolecules = 60;
 constexpr int kSteps = 30;
 
-/// Runs the program, which must succeed without a word on standard error.
-std::string succeed(const Arguments& arguments) {
-  const Outcome outcome = run_program(arguments);
-  std::string command = "moleblend";
-  for (const std::string& argument : arguments) command += " " + argument;
-  EXPECT_EQ(outcome.status, 0) << command << "\n" << outcome.err;
-  return outcome.out;
-}
-
 Arguments prepare(const std::string& input, const std::string& output, const std::string& workers = "2") {
   return {"prepare", "--input", input, "--output", output, "--conformers", "1", "--workers", workers, "--quiet"};
 }
