@@ -6,7 +6,9 @@
 #include <iostream>
 
 #include "apps/config_file.h"
+#include "apps/rank_session.h"
 #include "apps/verb.h"
+#include "engine/ranks/agreement.h"
 #include "io/support/error.h"
 
 namespace moleblend {
@@ -54,23 +56,27 @@ int main(int argc, char** argv) {
   add_bench(program);
 
   // Exit status: 2 for usage, 1 for failure; one line that says what, where, why and what to do.
-  try {
-    std::vector<std::string> arguments = expand_config({argv + 1, argv + argc});
-    check_verb(program, arguments);
-    std::reverse(arguments.begin(), arguments.end());  // the order that CLI11 takes
-    program.parse(std::move(arguments));
-    return 0;
-  } catch (const ExitStatus& e) {
-    return e.status;
-  } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) return program.exit(e);  // --help, --version
-    std::cerr << "moleblend: " << e.what() << "; see `moleblend --help` or `moleblend VERB --help`\n";
-    return 2;
-  } catch (const UsageError& e) {
-    std::cerr << "moleblend: " << e.what() << "\n";
-    return 2;
-  } catch (const std::exception& e) {
-    std::cerr << "moleblend: " << e.what() << "\n";
-    return 1;
-  }
+  const auto run = [&] {
+    try {
+      std::vector<std::string> arguments = expand_config({argv + 1, argv + argc});
+      check_verb(program, arguments);
+      std::reverse(arguments.begin(), arguments.end());  // the order that CLI11 takes
+      program.parse(std::move(arguments));
+      return 0;
+    } catch (const ExitStatus& e) {
+      return e.status;
+    } catch (const AnotherRankTells& e) {
+      return e.status;
+    } catch (const CLI::ParseError& e) {
+      if (e.get_exit_code() == 0) return program.exit(e);  // --help, --version
+      return end_over(fmt::format("{}; see `moleblend --help` or `moleblend VERB --help`", e.what()), 2);
+    } catch (const UsageError& e) {
+      return end_over(e.what(), 2);
+    } catch (const std::exception& e) {
+      return end_over(e.what(), 1);
+    }
+  };
+  const int status = run();
+  leave_ranks();
+  return status;
 }

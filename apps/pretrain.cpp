@@ -7,9 +7,11 @@
 
 #include "apps/config_file.h"
 #include "apps/pretrain_flags.h"
+#include "apps/rank_session.h"
 #include "apps/run_folder.h"
 #include "apps/verb.h"
 #include "engine/evaluation/fixed_batches.h"
+#include "engine/ranks/agreement.h"
 #include "engine/training/checkpoint_store.h"
 #include "engine/training/trainer.h"
 #include "io/support/error.h"
@@ -33,12 +35,12 @@ struct Prepared {
   std::optional<CheckpointStore::Found> from;  // the checkpoint that a resumed run goes on from
 };
 
-void open_data(Prepared& p, const std::string& data) {
+void open_data(Prepared& p, const std::string& data, const Ranks& ranks) {
   p.data_path = fs::absolute(data).lexically_normal();
   p.data = Dataset::open(p.data_path);
   // Records are checked as they are read; a set that takes seconds to read is checked as a whole, before a run folder is made.
   constexpr std::uint64_t kQuicklyRead = 5'000'000;
-  if (p.data->size() <= kQuicklyRead) p.data = Dataset::open(p.data_path, true);
+  if (ranks.first() && p.data->size() <= kQuicklyRead) p.data = Dataset::open(p.data_path, true);
   p.split = random_split(p.data->size(), p.settings.valid_fraction, p.settings.loader.seed);
   if (p.split.train.empty())
     throw Error("{} has {} molecules, of which none is left to train on; prepare more, or lower --valid-fraction",
@@ -53,16 +55,18 @@ void initial_values(const Prepared& p) {
   load_parameters(source, *p.model, Absent::refuse);
 }
 
-Prepared start(const PretrainFlags& flags) {
+Prepared start(const PretrainFlags& flags, Ranks& ranks) {
   if (flags.data.empty() || flags.output.empty())
     throw UsageError("name the data set and the run folder: --data DIR --output RUN (or --resume RUN)");
   Prepared p;
   p.settings = flags.settings();
   p.run = fs::absolute(flags.output).lexically_normal();
-  check_new_run(p.run);
-  open_data(p, flags.data);
-  p.model = make_model(p.settings.model, p.settings.place);
-  initial_values(p);
+  together(ranks, [&] {
+    if (ranks.first()) check_new_run(p.run);
+    open_data(p, flags.data, ranks);
+    p.model = make_model(p.settings.model, p.settings.place);
+    initial_values(p);
+  });
   return p;
 }
 
@@ -78,32 +82,71 @@ PretrainFlags parse(std::vector<std::string> arguments) {
   return flags;
 }
 
-Prepared resume(const PretrainFlags& given, const CLI::App& verb) {
+/// The checkpoint that the first rank has found, on all of them.
+std::optional<CheckpointStore::Found> share(Ranks& ranks, std::optional<CheckpointStore::Found> found) {
+  const std::string path = ranks.gather(found ? found->path.string() : "")[0];
+  together(ranks, [&] {
+    if (!ranks.first() && !path.empty()) found = {path, read_checkpoint(path)};
+  });
+  return found;
+}
+
+Prepared resume(const PretrainFlags& given, const CLI::App& verb, Ranks& ranks) {
   Prepared p;
+  PretrainFlags flags;
   p.run = fs::absolute(given.resume).lexically_normal();
   if (!given.output.empty() && fs::absolute(given.output).lexically_normal() != p.run)
     throw UsageError("--resume goes on in its own folder; leave --output away");
-  const std::vector<std::string> kept = kept_arguments(p.run);
-  p.lock.emplace(p.run);
-  const PretrainFlags flags = parse(with_defaults(given_arguments(verb), kept));
-  p.settings = flags.settings();
-  refuse_change(p.run, to_json(p.settings), to_json(parse(kept).settings()), "config.toml");
-  p.from = CheckpointStore(p.run / "checkpoints", {}).newest(warn);
-  if (p.from) refuse_change(p.run, to_json(p.settings), p.from->state.settings, p.from->path.filename().string());
-  if (p.from && p.from->state.step >= p.settings.schedule.steps) return p;  // finished: nothing need be opened
+  std::optional<CheckpointStore::Found> found;
+  together(ranks, [&] {
+    const std::vector<std::string> kept = kept_arguments(p.run);
+    if (ranks.first()) p.lock.emplace(p.run);
+    flags = parse(with_defaults(given_arguments(verb), kept));
+    p.settings = flags.settings();
+    refuse_change(p.run, to_json(p.settings), to_json(parse(kept).settings()), "config.toml");
+    if (ranks.first()) found = CheckpointStore(p.run / "checkpoints", {}).newest(warn);
+  });
+  p.from = share(ranks, std::move(found));
+  together(ranks, [&] {
+    if (p.from) refuse_change(p.run, to_json(p.settings), p.from->state.settings, p.from->path.filename().string());
+    if (p.from && p.from->state.step >= p.settings.schedule.steps) return;  // finished: nothing need be opened
 
-  open_data(p, flags.data);
-  if (p.from && p.from->state.dataset_fingerprint != p.data->info().fingerprint)
-    throw Error("{} was trained on a data set with the fingerprint {}, and {} has {}; name the right one with --data",
-                p.run.string(), p.from->state.dataset_fingerprint, p.data_path.string(), p.data->info().fingerprint);
-  p.model = make_model(p.settings.model, p.settings.place);
-  if (p.from) {
-    load_checkpoint(p.from->path, *p.model);
-  } else {
-    warn(fmt::format("{} has no whole checkpoint yet; it begins again at step 0", p.run.string()));
-    initial_values(p);
-  }
+    open_data(p, flags.data, ranks);
+    if (p.from && p.from->state.dataset_fingerprint != p.data->info().fingerprint)
+      throw Error("{} was trained on a data set with the fingerprint {}, and {} has {}; name the right one with --data",
+                  p.run.string(), p.from->state.dataset_fingerprint, p.data_path.string(), p.data->info().fingerprint);
+    p.model = make_model(p.settings.model, p.settings.place);
+    if (p.from) {
+      load_checkpoint(p.from->path, *p.model);
+    } else {
+      if (ranks.first()) warn(fmt::format("{} has no whole checkpoint yet; it begins again at step 0", p.run.string()));
+      initial_values(p);
+    }
+  });
   return p;
+}
+
+/// What has to be the same on all ranks for them to train one model.
+void check_agreement(const Prepared& p, Ranks& ranks) {
+  if (p.settings.loader.batch_size < ranks.size()) {
+    first_tells(ranks, 2);
+    throw UsageError(
+        "a batch of {} molecules leaves some of the {} ranks without one; raise --batch-size, or start fewer",
+        p.settings.loader.batch_size, ranks.size());
+  }
+  const std::string remedy = "start all ranks with the same program, flags and data";
+  check_same(ranks, "version", MOLEBLEND_VERSION, remedy);
+  check_same(ranks, "device", p.settings.place.device + ", " + p.settings.place.precision, remedy);
+  check_same(ranks, "data set", p.data->info().fingerprint, remedy);
+  const std::vector<std::string> settings = ranks.gather(to_json(p.settings).dump());
+  for (std::size_t r = 1; r < settings.size(); ++r) {
+    if (settings[r] == settings[0]) continue;
+    first_tells(ranks);
+    using Json = nlohmann::ordered_json;
+    throw Error("the settings of rank {} are others than those of rank 0: {}; {}", r,
+                first_difference(Json::parse(settings[r]), Json::parse(settings[0])), remedy);
+  }
+  check_same_values(ranks, *p.model, p.from ? p.from->state.step : 0);
 }
 
 void print_start(const Prepared& p) {
@@ -141,19 +184,28 @@ void print_start(const Prepared& p) {
         "--objective 2d-to-2d");
 }
 
-void run_pretrain(const CLI::App& verb, const PretrainFlags& flags, const CommonFlags& common) {
+void run_pretrain(const CLI::App& verb, const PretrainFlags& flags, CommonFlags common) {
+  Ranks& ranks = join_ranks(flags.rank_deadline);
+  if (!ranks.first()) common.quiet = true, common.json = false;
   const bool resumed = !flags.resume.empty();
-  Prepared p = resumed ? resume(flags, verb) : start(flags);
+  Prepared p = resumed ? resume(flags, verb, ranks) : start(flags, ranks);
   if (!p.model) {
-    fmt::print(stderr, "{} is finished: all {} steps are done\n", p.run.string(), p.settings.schedule.steps);
+    if (ranks.first())
+      fmt::print(stderr, "{} is finished: all {} steps are done\n", p.run.string(), p.settings.schedule.steps);
     return;
   }
-  if (!resumed) {
+  check_agreement(p, ranks);
+  together(ranks, [&] {
+    if (resumed || !ranks.first()) return;
     p.lock.emplace(p.run);
     check_new_run(p.run);
     write_file(p.run / "config.toml", to_toml(p.settings, p.data_path.string()));
-  }
+  });
   if (!common.quiet) print_start(p);
+  if (ranks.size() > 1) {
+    const std::string table = table_of(ranks, p.model->place());
+    if (!common.quiet) fmt::print(stderr, "ranks      {}\n{}", ranks.size(), table);
+  }
   const PretrainOutcome outcome = pretrain({.data = *p.data,
                                             .split = p.split,
                                             .model = *p.model,
@@ -163,7 +215,8 @@ void run_pretrain(const CLI::App& verb, const PretrainFlags& flags, const Common
                                             .first_step = p.from ? p.from->state.step : 0,
                                             .best = p.from ? p.from->state.best : std::nullopt,
                                             .stop_at = flags.stop_at,
-                                            .quiet = common.quiet});
+                                            .quiet = common.quiet,
+                                            .ranks = ranks});
   if (common.json) {
     nlohmann::ordered_json json = {{"run", p.run.string()},
                                    {"step", outcome.step},
@@ -183,6 +236,7 @@ void run_pretrain(const CLI::App& verb, const PretrainFlags& flags, const Common
       fmt::print(stderr, "stopped    after step {}; go on: moleblend pretrain --resume {}\n", outcome.step,
                  p.run.string());
   }
+  ranks.all_leave();
   if (outcome.signal != 0) throw ExitStatus{128 + outcome.signal};
 }
 

@@ -116,6 +116,9 @@ void add_pretrain_flags(CLI::App& verb, PretrainFlags& f) {
   run("--init", f.init,
       "Start from the parameters of a checkpoint, a run or a .safetensors file with the reference's names");
   run("--stop-at", f.stop_at, "Stop after this step with a checkpoint, as a pre-emption would");
+  run("--rank-deadline", f.rank_deadline,
+      "Of many ranks (mpirun, srun): end the run when one does not answer for so many seconds")
+      ->check(CLI::PositiveNumber);
 
   const auto network = group("Network");
   network("--model", f.model, "tiny (tests), small (laptops) or base (the paper's)");

@@ -21,6 +21,7 @@ struct PretrainFlags {
   std::optional<double> noise_scale;
   std::optional<std::int64_t> steps, warmup, batch_size, stop_at;
   std::optional<double> lr, final_lr, clip, weight_decay, beta1, beta2, adam_epsilon;
+  double rank_deadline = 600;  // seconds
   bool without_positions = false, first_conformer = false;
   PretrainSettings direct;  // fields whose flags have no default but one
 

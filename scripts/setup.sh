@@ -20,7 +20,7 @@ done
 
 # oneDNN's CMake package asks for OpenCL, which its Debian package only recommends.
 required=(zlib1g-dev libfmt-dev nlohmann-json3-dev libcli11-dev libdnnl-dev ocl-icd-opencl-dev libgtest-dev)
-optional=(libopenbabel-dev librdkit-dev libboost-dev)
+optional=(libopenbabel-dev librdkit-dev libboost-dev libopenmpi-dev openmpi-bin)
 have g++ || required+=(g++)
 have cmake || required+=(cmake)
 have ninja || required+=(ninja-build)
@@ -177,7 +177,7 @@ CMake, Ninja   $cmake_version, $(version_of ninja --version)
 oneDNN         $(package_version libdnnl-dev)
 Open Babel     $(package_version libopenbabel-dev)   (reads molecule files)
 RDKit          $(package_version librdkit-dev)   (optional: second conformer engine)
-MPI            $(version_of mpirun --version)
+MPI            $(version_of mpirun --version)   (optional: many ranks)
 CUDA compiler  ${nvcc:-none}
 GPU            ${gpu:-none}
 cores, memory  $(cores), $(awk '/^MemTotal:/ {printf "%.0f GiB", $2 / 1048576}' /proc/meminfo)

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/model/config.h"
+#include "engine/ranks/ranks.h"
 #include "io/loader/batch.h"
 
 namespace moleblend {
@@ -56,6 +57,8 @@ struct PretrainStep {
   TargetCounts counts;    // of the global batch
   bool dropout = true;    // off for evaluation
   bool gradients = true;  // off for evaluation
+  /// The last pass before update(): of a model that has joined ranks, gradients go to the others as they become final.
+  bool last = false;
   const FixedDraws* draws = nullptr;
   /// Called once while the device works: the batch of the next pass, which must stay where it is until then, or null. May be empty, and a
   /// device that has nothing to gain from it does not call it.
@@ -83,6 +86,7 @@ struct PropertyStep {
   std::int64_t label_count = 0;                  // present labels of the global batch
   bool dropout = true, gradients = true;
   bool freeze_encoder = false;  // gradients of the head alone
+  bool last = false;            // as in PretrainStep
 };
 
 /// Parameters [begin, end) of the flat buffers learn with the learning rate times `factor`.
@@ -126,6 +130,9 @@ class Model {
   virtual void read(int moment, std::span<float> out) const = 0;
   virtual void write(int moment, std::span<const float> in) = 0;
   virtual void read_gradient(std::span<float> out) const = 0;
+
+  /// From now on update() adds the gradients of all ranks before it uses them. `ranks` outlives the model.
+  virtual void join(Ranks& ranks) = 0;
 
   virtual void zero_gradients() = 0;
   /// Forward, losses and (if asked for) backward of one micro-batch; gradients are added.

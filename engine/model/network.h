@@ -2,6 +2,7 @@
 // The network, forward and backward, written once for every device: Device is Cpu or Gpu, T is what activations are stored in.
 // Its operations are the overloads of kernels/ for the device; what they share lies in the device's memory.
 
+#include <memory>
 #include <optional>
 #include <type_traits>
 
@@ -9,6 +10,7 @@
 #include "engine/model/layout.h"
 #include "engine/model/model.h"
 #include "engine/model/parts.h"
+#include "engine/ranks/gradient_sum.h"
 #include "kernels/attention/attention.h"
 #include "kernels/common/carve.h"
 #include "kernels/denoise_head/denoise_head.h"
@@ -41,6 +43,7 @@ class Network final : public Model {
   void read_gradient(std::span<float> out) const override;
   std::string place() const override;
   std::size_t batch_bytes(const Packed& packed, bool gradients) const override;
+  void join(Ranks& ranks) override;
   void zero_gradients() override;
   PretrainResult pretrain(const Batch& batch, const PretrainStep& step) override;
   double property(const Batch& batch, const PropertyStep& step, std::vector<double>* logits) override;
@@ -117,8 +120,9 @@ class Network final : public Model {
   /// Outside pretraining: the same relations for all pairs, and clean positions.
   void show(const BatchView& batch, bool graph, bool distance);
   void encode(const BatchView& batch, bool dropout);
-  /// dx of the last layer's output is in state_.dx; adds all gradients of the encoder and the embeddings.
-  void encode_backward(const BatchView& batch, bool dropout);
+  /// dx of the last layer's output is in state_.dx; adds all gradients of the encoder and the embeddings. `last`: nothing is added to a
+  /// gradient after this pass.
+  void encode_backward(const BatchView& batch, bool dropout, bool last);
   /// Returns whether there is anything to denoise.
   bool heads(const BatchView& batch, const PretrainStep& step);
   PretrainResult collect(const PretrainStep& step, bool denoises);
@@ -152,6 +156,7 @@ class Network final : public Model {
   DeviceBatch<Device> batch_;
   State state_;
   std::optional<typename Device::Marks> marks_;
+  std::unique_ptr<GradientSum> sum_;  // of many ranks
 };
 
 }  // namespace moleblend

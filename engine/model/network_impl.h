@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "engine/model/network.h"
+#include "engine/ranks/staged_gradient_sum.h"
 #include "io/support/error.h"
 #include "kernels/activation/activation.h"
 #include "kernels/atom_embedding/atom_embedding.h"
@@ -87,6 +88,16 @@ void Network<Device, T>::write(int moment, std::span<const float> in) {
     if (moment == 0) device_.upload(shadow_, rounded.data(), layout_.size());
     device_.wait();
   }
+}
+
+template <class Device, class T>
+void Network<Device, T>::join(Ranks& ranks) {
+  if (ranks.size() == 1) return;
+  const std::span<W> gradient(gradient_, static_cast<std::size_t>(layout_.size()));
+  if constexpr (std::is_same_v<Device, Cpu>)
+    sum_ = make_gradient_sum(ranks, gradient);
+  else
+    sum_ = std::make_unique<StagedGradientSum<Device, W>>(device_, ranks, gradient);
 }
 
 template <class Device, class T>
@@ -340,7 +351,7 @@ void Network<Device, T>::encode(const BatchView& batch, bool dropout) {
 }
 
 template <class Device, class T>
-void Network<Device, T>::encode_backward(const BatchView& batch, bool dropout) {
+void Network<Device, T>::encode_backward(const BatchView& batch, bool dropout, bool last) {
   State& s = state_;
   const Packed packed = batch.packed;
   const std::int64_t D = config_.width, F = config_.ffn, tokens = packed.tokens();
@@ -385,6 +396,8 @@ void Network<Device, T>::encode_backward(const BatchView& batch, bool dropout) {
         at(Part::attention_backward),
         {.in = attention_input(batch, l, dropout), .dout = s.dnarrow, .dqkv = s.dwide, .dbias = s.dbias});
     linear_gradients(tokens, D, 3 * D, p.qkv, l == 0 ? s.first : s.layer[l - 1].out, s.dwide, s.dx, true);
+    // Parameters lie in the order of the forward pass: heads, whose gradients are final by now, after the layers.
+    if (last && sum_) sum_->ready(p.qkv.weight);
   }
   norm_gradients(layout_.embedding_norm, s.normalised, s.rstd, 0, 0, nullptr);
   atom_embedding_backward<T>(at(Part::atom_embedding_backward),
@@ -541,7 +554,7 @@ PretrainResult Network<Device, T>::pretrain(const Batch& host_batch, const Pretr
   encode(batch, step.dropout);
   if (step.gradients) at(Part::zero).zero(state_.dbias, config_.heads * packed.token_pairs());
   const bool denoises = heads(batch, step);
-  if (step.gradients) encode_backward(batch, step.dropout);
+  if (step.gradients) encode_backward(batch, step.dropout, step.last);
   // All is queued: the next batch can be on its way while the device works.
   at(Part::other);
   if (step.upcoming) {
@@ -669,7 +682,7 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
     if (!step.freeze_encoder) {
       if (cls) readout_backward<T>(at(Part::property_head), packed, step.readout, D, dx, s.dx);
       device_.zero(s.dbias, config_.heads * packed.token_pairs());
-      encode_backward(batch, step.dropout);
+      encode_backward(batch, step.dropout, step.last);
     }
   }
   Results found;
@@ -705,6 +718,10 @@ void Network<Device, T>::encode(const Batch& host_batch, const EncodeStep& step,
 
 template <class Device, class T>
 double Network<Device, T>::update(const AdamSettings& settings, double learning_rate, std::int64_t step) {
+  if (sum_) {
+    at(Part::gradient_sum);
+    sum_->finish();
+  }
   global_norm<W>(at(Part::update), layout_.size(), gradient_, &results_->norm);
   bf16* shadow = nullptr;
   if constexpr (std::is_same_v<T, bf16>) shadow = shadow_;

@@ -28,6 +28,7 @@ enum class Part {
   denoise_head,
   property_head,
   zero,
+  gradient_sum,
   update,
 };
 inline constexpr std::array kPartNames = std::to_array<std::string_view>({"other",
@@ -51,6 +52,7 @@ inline constexpr std::array kPartNames = std::to_array<std::string_view>({"other
                                                                           "denoise_head",
                                                                           "property_head",
                                                                           "zero",
+                                                                          "gradient_sum",
                                                                           "update"});
 static_assert(kPartNames.size() == static_cast<std::size_t>(Part::update) + 1);
 

@@ -1,13 +1,10 @@
 #pragma once
 // Pre-emption and Ctrl-C: a run that is asked to stop ends after the step it is in, with a checkpoint.
 
-#include <array>
-#include <csignal>
-
 namespace moleblend {
 
 /// While it lives, the first SIGTERM, SIGINT or SIGUSR1 is noted instead of ending the program; the same signal a
-/// second time ends it at once. One at a time.
+/// second time ends it at once. Of several at a time the first notes and the last gives back.
 class StopSignal {
  public:
   StopSignal();
@@ -17,10 +14,6 @@ class StopSignal {
 
   /// The signal that came, or 0.
   static int received();
-
- private:
-  static constexpr std::array<int, 3> kSignals{SIGTERM, SIGINT, SIGUSR1};
-  std::array<struct sigaction, kSignals.size()> former_;
 };
 
 }  // namespace moleblend

@@ -9,6 +9,7 @@
 
 #include "engine/evaluation/fixed_batches.h"
 #include "engine/evaluation/scores.h"
+#include "engine/ranks/agreement.h"
 #include "engine/training/checkpoint_store.h"
 #include "engine/training/not_finite.h"
 #include "engine/training/pace.h"
@@ -23,11 +24,12 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
-/// What one update did.
+/// What one update did, on all ranks together.
 struct Update {
   PretrainResult result;
   double learning_rate = 0, gradient_norm = 0;
   std::int64_t molecules = 0, tokens = 0;
+  int signal = 0;  // that one of them has had
 };
 
 class Trainer {
@@ -35,10 +37,14 @@ class Trainer {
   explicit Trainer(const PretrainTask& task)
       : task_(task),
         settings_(task.settings),
-        log_(task.run / "metrics.jsonl", task.first_step),
+        quiet_(task.quiet || !task.ranks.first()),
         store_(task.run / "checkpoints", {settings_.keep_last, settings_.keep_every}),
         best_(task.best) {
-    store_.clean();
+    task_.model.join(task_.ranks);
+    if (task_.ranks.first()) {
+      log_.emplace(task.run / "metrics.jsonl", task.first_step);
+      store_.clean();
+    }
     if (settings_.valid_every > 0) pack_validation();
   }
 
@@ -46,17 +52,20 @@ class Trainer {
     const std::int64_t steps = settings_.schedule.steps;
     const std::int64_t end = std::min(steps, task_.stop_at.value_or(steps));
     const StopSignal stop;
-    Loader loader(task_.data, task_.split.train, settings_.loader, task_.first_step, end);
+    LoaderOptions options = settings_.loader;
+    options.rank = task_.ranks.rank(), options.ranks = task_.ranks.size();
+    Loader loader(task_.data, task_.split.train, options, task_.first_step, end);
     Progress progress("pretrain", static_cast<std::uint64_t>(steps), "steps",
-                      {.quiet = task_.quiet, .start = static_cast<std::uint64_t>(task_.first_step)});
+                      {.quiet = quiet_, .start = static_cast<std::uint64_t>(task_.first_step)});
     std::int64_t step = task_.first_step;
     double loss = 0;
+    int signal = 0;
     for (;;) {
       const Clock::time_point begin = Clock::now();
       if (!ahead_) ahead_ = loader.next();
       if (!ahead_) break;
       auto batch = std::move(ahead_);
-      if (step == task_.first_step && !task_.quiet) describe_memory(*batch);
+      if (step == task_.first_step && !quiet_) describe_memory(*batch);
       const Update update = train(*batch, [&]() -> const Batch* {
         if (!ahead_) ahead_ = loader.next();
         return ahead_ ? &ahead_->micro_batches.front() : nullptr;
@@ -68,8 +77,9 @@ class Trainer {
       recent_.add(update.molecules, seconds);
       ++step;
       loss = update.result.total;
-      const bool ends = step == end || StopSignal::received() != 0;
-      if (step % settings_.log_every == 0 || step == steps) log_training(step, update);
+      const bool ends = step == end || update.signal != 0;
+      signal = update.signal;
+      if (log_ && (step % settings_.log_every == 0 || step == steps)) log_training(step, update);
       const bool improved =
           settings_.valid_every > 0 && (step % settings_.valid_every == 0 || step == steps) && validate(step, progress);
       if (ends || improved || step % settings_.checkpoint_every == 0) checkpoint(step);
@@ -77,7 +87,7 @@ class Trainer {
       if (ends) break;
     }
     progress.finish(fmt::format("loss {:.4g}", loss));
-    return {.step = step, .signal = step < end ? StopSignal::received() : 0, .best = best_, .last_loss = loss};
+    return {.step = step, .signal = step < end ? signal : 0, .best = best_, .last_loss = loss};
   }
 
  private:
@@ -90,17 +100,22 @@ class Trainer {
       update.molecules += part.molecules();
       update.tokens += part.atoms() + part.molecules();
     }
+    counts = sum_over(task_.ranks, counts, update.molecules, update.tokens);
     task_.model.zero_gradients();
     for (const Batch& part : batch.micro_batches) {
       const bool last = &part == &batch.micro_batches.back();
       update.result += task_.model.pretrain(part, {.objective = &settings_.objective,
                                                    .counts = counts,
+                                                   .last = last,
                                                    .upcoming = last ? next_step : [&part] { return &part + 1; }});
     }
-    if (!std::isfinite(update.result.total)) throw_not_finite(task_.data, task_.run, batch, "loss");
     update.learning_rate = settings_.schedule.rate(batch.step);
+    // Before the losses are compared: gradients are on their way to the other ranks. A norm that is not finite changes nothing.
     update.gradient_norm = task_.model.update(settings_.adam, update.learning_rate, batch.step + 1);
-    if (!std::isfinite(update.gradient_norm)) throw_not_finite(task_.data, task_.run, batch, "gradient");
+    update.result = sum_over(task_.ranks, update.result);
+    update.signal = any_signal(task_.ranks, StopSignal::received());
+    if (!std::isfinite(update.result.total)) throw_not_finite(task_.data, task_.run, batch, "loss", task_.ranks);
+    if (!std::isfinite(update.gradient_norm)) throw_not_finite(task_.data, task_.run, batch, "gradient", task_.ranks);
     return update;
   }
 
@@ -130,7 +145,7 @@ class Trainer {
     // before.
     line["seconds"] = since_log_.seconds;
     line["molecules_per_s"] = since_log_.rate();
-    log_.write(line);
+    log_->write(line);
     since_log_ = {};
   }
 
@@ -138,25 +153,31 @@ class Trainer {
     const Subset part =
         sample(task_.split.valid, static_cast<std::uint64_t>(settings_.valid_molecules), settings_.loader.seed);
     FixedBatches batches(task_.data, part, settings_.loader.seed);
-    for (Batch batch; batches.next(batch); batch = {}) {
+    std::int64_t molecules = 0, tokens = 0, number = 0;
+    for (Batch batch; batches.next(batch); batch = {}, ++number) {
+      molecules += batch.molecules();
+      if (number % task_.ranks.size() != task_.ranks.rank()) continue;
       validation_counts_ += count_targets(batch, settings_.objective);
       validation_.push_back(std::move(batch));
     }
+    validates_ = molecules > 0;
+    validation_counts_ = sum_over(task_.ranks, validation_counts_, molecules, tokens);
   }
 
   /// Scores the fixed validation molecules; true if the loss is the lowest so far.
   bool validate(std::int64_t step, Progress& progress) {
-    if (validation_.empty()) return false;
+    if (!validates_) return false;
     PretrainResult sum;
     for (const Batch& batch : validation_)
       sum += task_.model.pretrain(
           batch,
           {.objective = &settings_.objective, .counts = validation_counts_, .dropout = false, .gradients = false});
+    sum = sum_over(task_.ranks, sum);
     const Scores s = scores(sum, settings_.objective);
-    log_.write({{"step", step}, {"valid", to_json(s, settings_.model.target)}});
+    if (log_) log_->write({{"step", step}, {"valid", to_json(s, settings_.model.target)}});
     const bool improved = !best_ || s.total < best_->loss;
     if (improved) best_ = BestValidation{step, s.total};
-    if (!task_.quiet) {
+    if (!quiet_) {
       progress.interrupt();
       fmt::print(stderr, "step {}: validation loss {:.4f}{}\n", step, s.total, improved ? ", the best so far" : "");
     }
@@ -164,7 +185,9 @@ class Trainer {
   }
 
   void checkpoint(std::int64_t step) {
-    log_.sync();
+    check_same_values(task_.ranks, task_.model, step);
+    if (!task_.ranks.first()) return;
+    log_->sync();
     store_.save(task_.model, {.step = step,
                               .model = task_.model.config(),
                               .settings = to_json(settings_),
@@ -190,13 +213,15 @@ class Trainer {
   std::unique_ptr<LoadedStep> ahead_;  // the step after the one at work, where it was asked for early
   const PretrainTask& task_;
   const PretrainSettings& settings_;
-  RunLog log_;
+  const bool quiet_;
+  std::optional<RunLog> log_;  // of the first rank
   CheckpointStore store_;
   std::optional<BestValidation> best_;
-  Pace since_log_;  // the steps since the last line of the log
-  Pace recent_;     // the last twenty steps or so, for the progress line
-  std::vector<Batch> validation_;
-  TargetCounts validation_counts_;
+  Pace since_log_;                  // the steps since the last line of the log
+  Pace recent_;                     // the last twenty steps or so, for the progress line
+  std::vector<Batch> validation_;   // this rank's
+  TargetCounts validation_counts_;  // of all ranks
+  bool validates_ = false;          // whether any has a batch
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "engine/ranks/ranks.h"
 #include "engine/training/checkpoint.h"
 #include "engine/training/settings.h"
 #include "io/dataset/dataset.h"
@@ -16,14 +17,15 @@ namespace moleblend {
 struct PretrainTask {
   const Dataset& data;
   const Split& split;
-  Model& model;  // as it is after `first_step` updates
+  Model& model;  // as it is after `first_step` updates, on every rank
   const PretrainSettings& settings;
   std::filesystem::path run;  // the run folder: metrics.jsonl and checkpoints/ are written there
   std::string program_version;
-  std::int64_t first_step = 0;          // updates done before
-  std::optional<BestValidation> best;   // before first_step
-  std::optional<std::int64_t> stop_at;  // end after this step, with a checkpoint, as a pre-emption would
+  std::int64_t first_step = 0;               // updates done before
+  std::optional<BestValidation> best = {};   // before first_step
+  std::optional<std::int64_t> stop_at = {};  // end after this step, with a checkpoint, as a pre-emption would
   bool quiet = false;
+  Ranks& ranks = sole_rank();  // which the model joins
 };
 
 struct PretrainOutcome {
@@ -33,11 +35,12 @@ struct PretrainOutcome {
   double last_loss = 0;  // of the last training step
 };
 
-/// Trains until the last step, stop_at, or a signal (SIGTERM, SIGINT, SIGUSR1), whichever comes first; the last step
+/// Trains until the last step, stop_at, or a signal (SIGTERM, SIGINT, SIGUSR1) to any rank, whichever comes first; the last step
 /// done has a checkpoint. The caller holds the run's lock. Everything but timing is a function of (settings, data,
-/// split, model at the start): a run that is stopped and goes on leaves the same bytes as one that is not. Throws
+/// split, model at the start, number of ranks): a run that is stopped and goes on leaves the same bytes as one that is not, and other
+/// numbers of ranks agree with it to rounding. The first rank writes; the others only train. Throws
 /// Error; for a loss or a gradient that is not finite it names the step and the molecules, and the model keeps its last
-/// good values.
+/// good values. What all ranks meet the first one throws as Error, the others as AnotherRankTells.
 PretrainOutcome pretrain(const PretrainTask& task);
 
 }  // namespace moleblend

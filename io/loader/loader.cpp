@@ -20,6 +20,12 @@ void check(const Dataset& dataset, const Subset& subset, const LoaderOptions& op
   if (options.batch_size < 1 || options.micro_batches < 1 || options.threads < 1 || options.prefetch < 1 ||
       options.micro_batch_atoms < 0)
     throw UsageError("batch size, micro-batches, loader threads and prefetch are numbers from 1; correct the settings");
+  if (options.ranks < 1 || options.rank < 0 || options.rank >= options.ranks)
+    throw UsageError("there is no rank {} of {}", options.rank, options.ranks);
+  if (options.batch_size < options.ranks)
+    throw UsageError(
+        "a batch of {} molecules leaves some of the {} ranks without one; raise --batch-size, or start fewer",
+        options.batch_size, options.ranks);
   if (first_step < 0) throw UsageError("step {} is impossible; steps count from 0", first_step);
   if (subset.empty() && first_step < end_step)
     throw Error("there are no molecules to draw batches from; check the data set and its split");
@@ -159,6 +165,7 @@ void Loader::State::build(LoadedStep& step, Workspace& workspace) {
   StepPlan& plan = workspace.plan;
   residence.enter(static_cast<std::uint64_t>(step.step) * static_cast<std::uint64_t>(options.batch_size));
   plan_samples(dataset, subset, options, step.step, plan);
+  plan_rank(options, plan);
   plan_cuts(options, plan);
   fit(step.micro_batches, plan.cuts.size() - 1);
   const std::size_t labels = dataset.info().labels.size();

@@ -23,6 +23,7 @@ struct LoaderOptions {
   bool shuffle = true;             // each epoch in an order of its own; else in order of the subset
   bool use_positions = true;
   bool random_conformer = true;  // draw one of the k conformers each epoch; else always the first
+  int rank = 0, ranks = 1;       // gives the part of this one of so many ranks, which together have the whole step
 };
 
 /// The micro-batches of one step.
@@ -34,7 +35,7 @@ struct LoadedStep {
 /// Delivers steps in order, from `first_step` on. Which molecules are in a step, their keys and conformers are
 /// functions of (options, subset, step) alone: any step is reached in O(1), whatever the number of threads. Sample p =
 /// step · batch_size + k is molecule subset[order(p mod n)] of epoch p / n, with that epoch's EpochOrder; an unfinished batch is never
-/// dropped. Neither the order nor the split takes memory, and of a large data set only what is read around one time stays mapped.
+/// dropped. A step is cut over the ranks in its order, by cost; only sizes are read of what other ranks have. Neither the order nor the split takes memory, and of a large data set only what is read around one time stays mapped.
 class Loader {
  public:
   Loader(const Dataset& dataset, Subset subset, LoaderOptions options, std::int64_t first_step, std::int64_t end_step);

@@ -43,10 +43,15 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
   return result;
 }
 
-/// Starts the program with its output going to the two files.
-pid_t start(const std::vector<std::string>& arguments, const fs::path& out, const fs::path& err) {
-  std::vector<std::string> words{MOLEBLEND_BINARY_DIR "/moleblend"};
+/// The command of the program with these arguments.
+std::vector<std::string> with_program(const std::vector<std::string>& arguments) {
+  std::vector<std::string> words{program()};
   words.insert(words.end(), arguments.begin(), arguments.end());
+  return words;
+}
+
+/// Starts a command with its output going to the two files.
+pid_t start(std::vector<std::string> words, const fs::path& out, const fs::path& err) {
   std::vector<std::string> variables = environment();
 
   posix_spawn_file_actions_t actions;
@@ -56,7 +61,7 @@ pid_t start(const std::vector<std::string>& arguments, const fs::path& out, cons
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
   pid_t pid = 0;
   const int error =
-      posix_spawn(&pid, words[0].c_str(), &actions, nullptr, pointers(words).data(), pointers(variables).data());
+      posix_spawnp(&pid, words[0].c_str(), &actions, nullptr, pointers(words).data(), pointers(variables).data());
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) throw std::system_error(error, std::generic_category(), words[0]);
   return pid;
@@ -79,11 +84,19 @@ int kill_and_wait(pid_t pid) {
 }
 }  // namespace
 
+std::string program() {
+  return MOLEBLEND_BINARY_DIR "/moleblend";
+}
+
 Outcome run_program(const std::vector<std::string>& arguments, std::chrono::seconds deadline) {
+  return run_command(with_program(arguments), deadline);
+}
+
+Outcome run_command(const std::vector<std::string>& words, std::chrono::seconds deadline) {
   const TemporaryFolder folder;
   const fs::path out = folder / "out", err = folder / "err";
   const auto end = Clock::now() + deadline;
-  const pid_t pid = start(arguments, out, err);
+  const pid_t pid = start(words, out, err);
   int wait_status = 0;
   while (!ended(pid, wait_status)) {
     if (Clock::now() > end) {
@@ -107,7 +120,7 @@ bool kill_program_after(const std::vector<std::string>& arguments, const fs::pat
                         std::chrono::seconds deadline) {
   const TemporaryFolder folder;
   const auto end = Clock::now() + deadline;
-  const pid_t pid = start(arguments, folder / "out", folder / "err");
+  const pid_t pid = start(with_program(arguments), folder / "out", folder / "err");
   int wait_status = 0;
   while (!ended(pid, wait_status)) {
     const bool reached = fs::exists(file) && static_cast<int>(lines_of(read_file(file)).size()) >= lines;

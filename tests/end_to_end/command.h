@@ -19,6 +19,11 @@ struct Outcome {
 Outcome run_program(const std::vector<std::string>& arguments,
                     std::chrono::seconds deadline = std::chrono::minutes(10));
 
+/// The same of any command; its first word is looked for in the PATH.
+Outcome run_command(const std::vector<std::string>& words, std::chrono::seconds deadline = std::chrono::minutes(10));
+/// The path of the program.
+std::string program();
+
 /// Runs the program, which must succeed: a failure of the test that tells the command if not. Returns its standard output.
 std::string succeed(const std::vector<std::string>& arguments);
 

@@ -47,6 +47,7 @@ class FakeModel : public Model {
   void read_gradient(std::span<float> out) const override {
     std::copy(gradient_.begin(), gradient_.end(), out.begin());
   }
+  void join(Ranks& ranks) override { ranks_ = &ranks; }
   void zero_gradients() override { std::fill(gradient_.begin(), gradient_.end(), 0.f); }
 
   PretrainResult pretrain(const Batch& batch, const PretrainStep& step) override {
@@ -56,7 +57,8 @@ class FakeModel : public Model {
     PretrainResult result;
     const double molecules = static_cast<double>(std::max<std::int64_t>(step.counts.spd_pairs, 1));
     for (std::int64_t b = 0; b < batch.molecules(); ++b) {
-      if (batch.index[b] == poisoned) result.spd = std::numeric_limits<double>::quiet_NaN();
+      const bool poison = batch.index[b] == poisoned;
+      if (poison) result.spd = std::numeric_limits<double>::quiet_NaN();
       const double target = unit_float(static_cast<std::uint32_t>(batch.key[b] >> 16));
       for (const ParameterInfo& p : parameters_)
         for (std::int64_t k = p.offset; k < p.offset + p.count; ++k) {
@@ -64,6 +66,8 @@ class FakeModel : public Model {
           result.spd += 0.5 * difference * difference / molecules;
           result.spd_detail.loss += 0.5 * difference * difference;
           if (step.gradients) gradient_[static_cast<std::size_t>(k)] += static_cast<float>(difference / molecules);
+          if (step.gradients && poison)
+            gradient_[static_cast<std::size_t>(k)] = std::numeric_limits<float>::quiet_NaN();
         }
       result.spd_detail.count += 1;
     }
@@ -88,10 +92,12 @@ class FakeModel : public Model {
   }
 
   double update(const AdamSettings& settings, double rate, std::int64_t step) override {
+    ranks_->sum(std::span(gradient_));
     steps_seen.push_back(step);
     rates_seen.push_back(rate);
     double norm = 0;
     for (const float g : gradient_) norm += double(g) * g;
+    if (!std::isfinite(norm)) return norm;
     for (std::size_t k = 0; k < gradient_.size(); ++k) {
       values_[1][k] = static_cast<float>(settings.beta1 * values_[1][k] + (1 - settings.beta1) * gradient_[k]);
       values_[2][k] =
@@ -115,6 +121,7 @@ class FakeModel : public Model {
   std::vector<double> rates_seen;
 
  private:
+  Ranks* ranks_ = &sole_rank();
   ModelConfig config_ = ModelConfig::named("tiny");
   std::vector<ParameterInfo> parameters_;
   std::vector<float> values_[3], gradient_;

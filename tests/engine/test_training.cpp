@@ -196,6 +196,7 @@ TEST_F(Training, ASignalEndsTheRunWithACheckpoint) {
     void read(int moment, std::span<float> out) const override { inner.read(moment, out); }
     void write(int moment, std::span<const float> in) override { inner.write(moment, in); }
     void read_gradient(std::span<float> out) const override { inner.read_gradient(out); }
+    void join(Ranks& ranks) override { inner.join(ranks); }
     void zero_gradients() override { inner.zero_gradients(); }
     void encode(const Batch& b, const EncodeStep& s, std::vector<float>& r) override { inner.encode(b, s, r); }
     PretrainResult pretrain(const Batch& b, const PretrainStep& s) override { return inner.pretrain(b, s); }

@@ -9,6 +9,8 @@
 
 #include "io/loader/batch.h"
 #include "io/loader/loader.h"
+#include "io/loader/step_plan.h"
+#include "io/support/error.h"
 #include "io/support/files.h"
 #include "kernels/random/philox.h"
 #include "tests/engine/temporary_folder.h"
@@ -228,6 +230,14 @@ auto content(const Batch& b) {
 }
 using Content = decltype(content(Batch()));
 
+double cost_of(const Content& batch) {
+  const auto& offset = std::get<0>(batch);
+  double cost = 0;
+  for (std::size_t b = 0; b + 1 < offset.size(); ++b)
+    cost += step_cost(static_cast<std::uint32_t>(offset[b + 1] - offset[b]));
+  return cost;
+}
+
 std::vector<std::vector<Content>> load(const Dataset& data, const Subset& subset, const LoaderOptions& options,
                                        std::int64_t first, std::int64_t end) {
   std::vector<std::vector<Content>> steps;
@@ -333,13 +343,48 @@ TEST_F(LoaderTest, MicroBatchesAreEvenByCost) {
     ASSERT_EQ(step.size(), 4u);
     double total = 0, most = 0;
     for (const Content& batch : step) {
-      const auto pairs = static_cast<double>(std::get<1>(batch).back());
-      total += pairs;
-      most = std::max(most, pairs);
+      const double cost = cost_of(batch);
+      total += cost;
+      most = std::max(most, cost);
     }
     // The largest molecule has 20 atoms; each border is off by at most half of it.
-    EXPECT_LE(most, total / 4 + 400);
+    EXPECT_LE(most, total / 4 + step_cost(20));
   }
+}
+
+TEST_F(LoaderTest, RanksShareAStepByCost) {
+  const LoaderOptions whole_options{.seed = 4, .batch_size = 50, .micro_batch_atoms = 60};
+  const auto whole = load(data, subset, whole_options, 2, 6);
+  for (const int ranks : {1, 2, 3, 7, 50}) {
+    std::vector<std::vector<std::uint64_t>> keys(whole.size());
+    std::vector<double> total(whole.size(), 0), most(whole.size(), 0);
+    for (int rank = 0; rank < ranks; ++rank) {
+      LoaderOptions options = whole_options;
+      options.rank = rank, options.ranks = ranks;
+      const auto part = load(data, subset, options, 2, 6);
+      ASSERT_EQ(part.size(), whole.size());
+      for (std::size_t s = 0; s < part.size(); ++s) {
+        double cost = 0;
+        for (const Content& batch : part[s]) {
+          keys[s].insert(keys[s].end(), std::get<4>(batch).begin(), std::get<4>(batch).end());
+          cost += cost_of(batch);
+        }
+        EXPECT_GT(cost, 0) << "a rank without a molecule";
+        total[s] += cost;
+        most[s] = std::max(most[s], cost);
+      }
+    }
+    for (std::size_t s = 0; s < whole.size(); ++s) {
+      std::vector<std::uint64_t> expected;
+      for (const Content& batch : whole[s])
+        expected.insert(expected.end(), std::get<4>(batch).begin(), std::get<4>(batch).end());
+      EXPECT_EQ(keys[s], expected) << ranks << " ranks, the same molecules with the same keys, in the same order";
+      EXPECT_LE(most[s], total[s] / ranks + step_cost(20)) << ranks;
+    }
+  }
+  LoaderOptions too_many = whole_options;
+  too_many.ranks = 51;
+  EXPECT_THROW(Loader(data, subset, too_many, 0, 1), UsageError);
 }
 
 TEST_F(LoaderTest, ConformersAreDrawn) {

@@ -1,0 +1,23 @@
+#pragma once
+// The ranks of this program, from the verb that asks for them to the end of main.
+
+#include <string>
+
+#include "engine/ranks/ranks.h"
+
+namespace moleblend {
+
+/// Joins the processes that mpirun or srun has started, or is alone. Once in a process.
+Ranks& join_ranks(double deadline_s);
+
+/// Says in one line on standard error what ends the program, with the rank where there are many, and gives `status`. Where the other ranks
+/// don't know of it, ends them too.
+int end_over(const std::string& what, int status);
+
+/// Waits for the others, where there are any.
+void leave_ranks();
+
+/// One line a rank: where it runs and on what. `place` is this one's.
+std::string table_of(Ranks& ranks, const std::string& place);
+
+}  // namespace moleblend

@@ -1,0 +1,180 @@
+// Many ranks under mpirun: they learn what one learns, tell failures once, and what is killed goes on.
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <future>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "tests/end_to_end/command.h"
+
+namespace moleblend::end_to_end {
+namespace {
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+using Arguments = std::vector<std::string>;
+
+constexpr int kSteps = 40;
+
+class RanksOfMpi : public ::testing::Test {
+ protected:
+  void SetUp() override {
+#ifndef MOLEBLEND_WITH_MPI
+    GTEST_SKIP() << "this build has no MPI";
+#else
+    // What mpirun asks of a container: it may run as root, and finds no network to itself.
+    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
+    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    write_sample_molecules(folder / "molecules.smi", 60);
+    succeed({"prepare", "--input", folder / "molecules.smi", "--output", data, "--quiet"});
+    ASSERT_FALSE(HasFailure());
+#endif
+  }
+
+  static Outcome mpirun(int ranks, const Arguments& arguments) {
+    Arguments words{"mpirun", "-n", std::to_string(ranks), "--oversubscribe", "--bind-to", "none", program()};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    return run_command(words, std::chrono::minutes(3));
+  }
+  Arguments pretrain(const std::string& run, Arguments more = {}) {
+    Arguments arguments{"pretrain",     "--data",    data,
+                        "--output",     run,         "--model",
+                        "tiny",         "--steps",   std::to_string(kSteps),
+                        "--batch-size", "12",        "--checkpoint-every",
+                        "10",           "--threads", "1",
+                        "--quiet"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  static Arguments resume(const std::string& run) {
+    return {"pretrain", "--resume", run, "--quiet"};
+  }
+
+  static std::vector<Json> metrics(const std::string& run) {
+    std::vector<Json> lines;
+    for (const std::string& line : lines_of(read_file(fs::path(run) / "metrics.jsonl")))
+      lines.push_back(Json::parse(line));
+    return lines;
+  }
+  static void expect_same_losses(const std::string& a, const std::string& b) {
+    const std::vector<Json> x = metrics(a), y = metrics(b);
+    ASSERT_EQ(x.size(), y.size());
+    for (std::size_t k = 0; k < x.size(); ++k) {
+      ASSERT_EQ(x[k].at("step"), y[k].at("step"));
+      if (!x[k].contains("loss")) continue;
+      const double expected = x[k].at("loss"), found = y[k].at("loss");
+      // Partial sums rounded to float, and what 40 steps of Adam make of it: 1e-7 was seen.
+      EXPECT_TRUE(std::abs(found - expected) <= 1e-5 * std::abs(expected)) << "step " << x[k].at("step");
+    }
+  }
+  static std::string step_name(int step) {
+    const std::string digits = std::to_string(step);
+    return "step-" + std::string(8 - digits.size(), '0') + digits;
+  }
+  static void expect_same_weights(const std::string& a, const std::string& b) {
+    ASSERT_EQ(last_checkpoint(a).filename(), last_checkpoint(b).filename());
+    for (const char* file : {"model.safetensors", "optimizer.safetensors"})
+      EXPECT_TRUE(read_file(last_checkpoint(a) / file) == read_file(last_checkpoint(b) / file)) << file << " differs";
+  }
+
+  /// Sends a signal to one of the ranks that write to `run`, once its log has so many lines.
+  static void send_to_a_rank(const std::string& run, std::size_t lines, int signal) {
+    for (int tries = 0; tries < 6000; ++tries, std::this_thread::sleep_for(std::chrono::milliseconds(10))) {
+      const fs::path log = fs::path(run) / "metrics.jsonl";
+      if (!fs::exists(log) || lines_of(read_file(log)).size() < lines) continue;
+      // The last rank: not the one that writes.
+      std::vector<pid_t> ranks;
+      for (const auto& entry : fs::directory_iterator("/proc")) {
+        const std::string name = entry.path().filename();
+        if (!std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; })) continue;
+        const std::string command = read_file(entry.path() / "cmdline");
+        if (command.starts_with(program()) && command.find(run) != std::string::npos) ranks.push_back(std::stoi(name));
+      }
+      ASSERT_FALSE(ranks.empty());
+      kill(*std::max_element(ranks.begin(), ranks.end()), signal);
+      return;
+    }
+    FAIL() << run << " never came so far";
+  }
+
+  TemporaryFolder folder;
+  const std::string data = folder / "data";
+};
+
+TEST_F(RanksOfMpi, LearnWhatOneLearnsAndTheSameBytesTwice) {
+  succeed(pretrain(folder / "one"));
+  for (const int ranks : {2, 3}) {
+    const std::string run = folder / std::to_string(ranks);
+    const Outcome outcome = mpirun(ranks, pretrain(run));
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    expect_same_losses(folder / "one", run);
+  }
+  ASSERT_EQ(mpirun(3, pretrain(folder / "again")).status, 0);
+  expect_same_weights(folder / "3", folder / "again");
+}
+
+TEST_F(RanksOfMpi, ARunGoesOnOnAnotherNumberOfRanks) {
+  succeed(pretrain(folder / "one"));
+  ASSERT_EQ(mpirun(3, pretrain(folder / "elastic", {"--stop-at", "13"})).status, 0);
+  succeed({"pretrain", "--resume", folder / "elastic", "--quiet", "--stop-at", "20"});
+  ASSERT_EQ(mpirun(2, resume(folder / "elastic")).status, 0);
+  expect_same_losses(folder / "one", folder / "elastic");
+}
+
+TEST_F(RanksOfMpi, ADeadRankEndsTheRunWhichGoesOnToTheSameBytes) {
+  ASSERT_EQ(mpirun(2, pretrain(folder / "straight")).status, 0);
+  const std::string run = folder / "killed";
+  auto outcome = std::async(std::launch::async, [&] { return mpirun(2, pretrain(run)); });
+  send_to_a_rank(run, 15, SIGKILL);
+  EXPECT_NE(outcome.get().status, 0);
+  ASSERT_EQ(mpirun(2, resume(run)).status, 0);
+  expect_same_weights(folder / "straight", run);
+}
+
+TEST_F(RanksOfMpi, ASignalToOneStopsAllWithACheckpoint) {
+  ASSERT_EQ(mpirun(2, pretrain(folder / "straight")).status, 0);
+  const std::string run = folder / "stopped";
+  auto outcome = std::async(std::launch::async, [&] { return mpirun(2, pretrain(run)); });
+  send_to_a_rank(run, 5, SIGUSR1);
+  EXPECT_EQ(outcome.get().status, 128 + SIGUSR1);
+  EXPECT_EQ(last_checkpoint(run).filename().string(), step_name(metrics(run).back().at("step")));
+  ASSERT_EQ(mpirun(2, resume(run)).status, 0);
+  expect_same_weights(folder / "straight", run);
+}
+
+TEST_F(RanksOfMpi, RefusalsAreToldOnce) {
+  const auto lines_of_ours = [](const Outcome& outcome) {
+    std::vector<std::string> ours;
+    for (const std::string& line : lines_of(outcome.err))
+      if (line.starts_with("moleblend: ")) ours.push_back(line);
+    return ours;
+  };
+  const Outcome missing = mpirun(3, {"pretrain", "--data", folder / "nothing", "--output", folder / "run"});
+  EXPECT_EQ(missing.status, 1);
+  EXPECT_EQ(lines_of_ours(missing).size(), 1u) << missing.err;
+  const Outcome small = mpirun(3, pretrain(folder / "small", {"--batch-size", "2"}));
+  EXPECT_EQ(small.status, 2);
+  ASSERT_EQ(lines_of_ours(small).size(), 1u) << small.err;
+  EXPECT_NE(lines_of_ours(small)[0].find("--batch-size"), std::string::npos) << small.err;
+}
+
+TEST_F(RanksOfMpi, LaunchLocalSaysWhatItRuns) {
+  const Outcome dry = run_command({MOLEBLEND_SOURCE_DIR "/scripts/launch_local.sh", "--ranks", "2", "--dry-run",
+                                   "pretrain", "--data", data, "--output", folder / "dry"});
+  EXPECT_EQ(dry.status, 0) << dry.err;
+  EXPECT_NE(dry.out.find("mpirun -n 2"), std::string::npos) << dry.out;
+  EXPECT_FALSE(fs::exists(folder / "dry"));
+  setenv("MOLEBLEND", program().c_str(), 1);
+  const Outcome run = run_command({MOLEBLEND_SOURCE_DIR "/scripts/launch_local.sh", "--ranks", "2", "pretrain",
+                                   "--data", data, "--output", folder / "run", "--model", "tiny", "--steps", "3"});
+  EXPECT_EQ(run.status, 0) << run.err;
+  EXPECT_NE(run.err.find("ranks      2"), std::string::npos) << run.err;
+}
+
+}  // namespace
+}  // namespace moleblend::end_to_end
