@@ -3,18 +3,14 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "apps/input_flags.h"
-#include "apps/verb.h"
+#include "apps/molecule_stream.h"
 #include "engine/evaluation/embedding.h"
 #include "engine/evaluation/trained_model.h"
 #include "engine/property/settings.h"
 #include "engine/training/stop_signal.h"
-#include "io/prepare/reader_pool.h"
-#include "io/support/cores.h"
 #include "io/support/error.h"
 #include "io/support/files.h"
 #include "io/support/progress.h"
@@ -39,13 +35,8 @@ constexpr const char* kFooter =
     "  moleblend embed --checkpoint run --data molecules --show both --readout mean --output embedded\n"
     "  moleblend embed --checkpoint run --input ligands.sdf --show 3d --level atom --output atoms.npy";
 
-struct EmbedFlags {
-  CommonFlags common;
-  InputFlags input;
-  InputOptions options;
-  std::string checkpoint, data, output, level = "molecule", readout = "cls", show = "2d";
-  std::int64_t batch_atoms = 0;  // 0: what suits the device
-  DeviceChoice place;
+struct EmbedFlags : StreamFlags {
+  std::string level = "molecule", readout = "cls", show = "2d";
 };
 
 EncodeStep step_of(const EmbedFlags& flags) {
@@ -63,18 +54,8 @@ EncodeStep step_of(const EmbedFlags& flags) {
 void check(const EmbedFlags& flags) {
   if (flags.checkpoint.empty()) throw UsageError("name a run or a checkpoint with --checkpoint");
   if (flags.output.empty()) throw UsageError("name the output with --output: a folder, or a file that ends in .npy");
-  if (flags.data.empty() == !flags.input.given())
-    throw UsageError("name the molecules, either files with --input or a data set with --data");
-  if (flags.batch_atoms < 0) throw UsageError("--batch-atoms must not be negative, and is {}", flags.batch_atoms);
   if (flags.show == "2d" && flags.options.read.conformers.count > 0)
     throw UsageError("--conformers are built to be shown; add --show 3d or --show both");
-  flags.place.check();
-}
-
-std::int64_t batch_atoms(const EmbedFlags& flags) {
-  constexpr std::int64_t on_cpu = 1024, on_gpu = 16384;  // on a GPU enough work to fill it
-  if (flags.batch_atoms > 0) return flags.batch_atoms;
-  return flags.place.device == "cuda" ? on_gpu : on_cpu;
 }
 
 /// The two files of the output, in a folder that is made if need be, and removed again if nothing comes into it.
@@ -109,76 +90,42 @@ class Output {
 
 nlohmann::ordered_json summary_json(const EmbedFlags& flags, const TrainedModel& trained, const Output& output,
                                     const EmbeddingSummary& s) {
-  return {{"checkpoint", trained.path.string()},
-          {"output", output.matrix().string()},
-          {"index", output.index().string()},
-          {"level", flags.level},
-          {"readout", flags.level == "atom" ? nlohmann::ordered_json() : nlohmann::ordered_json(flags.readout)},
-          {"show", flags.show},
-          {"records", s.records},
-          {"molecules", s.embedded},
-          {"refused", s.refused},
-          {"refused_by_reason", s.reasons},
-          {"without_3d", s.without_3d},
-          {"rows", s.rows},
-          {"dimensions", s.dimensions},
-          {"remarks", s.remarks},
-          {"seconds", s.seconds},
-          {"molecules_per_second", s.seconds > 0 ? static_cast<double>(s.embedded) / s.seconds : 0.0}};
-}
-
-void print_summary(const EmbedFlags& flags, const Output& output, const EmbeddingSummary& s) {
-  fmt::print("{}: {} rows of {} numbers, for {} molecules; index in {}\n", output.matrix().string(), count_text(s.rows),
-             s.dimensions, count_text(s.embedded), output.index().string());
-  if (s.refused > 0) {
-    fmt::print("{} records were refused; the index says why\n", count_text(s.refused));
-    for (const auto& [reason, count] : s.reasons) fmt::print("  {:>9}  {}\n", count_text(count), reason);
-  }
-  if (s.without_3d > 0)
-    fmt::print("{} molecules have no positions and were embedded from 2D alone{}\n", count_text(s.without_3d),
-               flags.input.given() ? "; --conformers 1 builds some" : "");
-  for (const std::string& remark : s.remarks) fmt::print("{}\n", remark);
-  fmt::print("took {} ({:.4g} molecules/s)\n",
-             s.seconds < 10 ? fmt::format("{:.2f} s", s.seconds) : duration_text(s.seconds),
-             s.seconds > 0 ? static_cast<double>(s.embedded) / s.seconds : 0.0);
+  nlohmann::ordered_json json = {
+      {"checkpoint", trained.path.string()},
+      {"output", output.matrix().string()},
+      {"index", output.index().string()},
+      {"level", flags.level},
+      {"readout", flags.level == "atom" ? nlohmann::ordered_json() : nlohmann::ordered_json(flags.readout)},
+      {"show", flags.show},
+      {"rows", s.rows},
+      {"dimensions", s.dimensions}};
+  add_summary(json, s);
+  return json;
 }
 
 void run_embed(EmbedFlags& flags) {
   const EncodeStep step = step_of(flags);
-  flags.input.resolve(flags.options);
   check(flags);
+  flags.resolve();
   const TrainedModel trained = find_trained_model(flags.checkpoint, warn);
   const Output output(flags.output);
   const StopSignal stop;
-
-  // Reader processes before threads: the model has some, and so has a GPU's driver.
-  std::unique_ptr<Chemistry> chemistry;
-  std::unique_ptr<MoleculeSource> source;
-  if (flags.data.empty()) {
-    chemistry = load_chemistry();
-    source = open_molecule_files(flags.options, *chemistry, StopSignal::received);
-  } else {
-    source = open_molecule_dataset(flags.data);
-  }
+  const OpenedSource stream = open_stream(flags);
   const std::unique_ptr<Model> model = load_model(trained, flags.place);
-  try {
-    const EmbeddingSummary summary = embed(*model, *source,
-                                           {.step = step,
-                                            .batch_atoms = batch_atoms(flags),
-                                            .output = output.matrix(),
-                                            .index = output.index(),
-                                            .quiet = flags.common.quiet,
-                                            .stopped = StopSignal::received});
-    if (flags.common.json)
-      std::cout
-          << summary_json(flags, trained, output, summary).dump(2, ' ', false, nlohmann::json::error_handler_t::replace)
-          << "\n";
-    else if (!flags.common.quiet)
-      print_summary(flags, output, summary);
-  } catch (const Interrupted& e) {
-    std::cerr << "moleblend: " << e.what() << "\n";
-    throw ExitStatus{128 + StopSignal::received()};
-  }
+  until_interrupted([&] {
+    const EmbeddingSummary s = embed(*model, *stream.source,
+                                     {.step = step,
+                                      .batch_atoms = flags.batch_atoms,
+                                      .output = output.matrix(),
+                                      .index = output.index(),
+                                      .quiet = flags.common.quiet,
+                                      .stopped = StopSignal::received});
+    if (flags.common.json) return print_json(summary_json(flags, trained, output, s));
+    if (flags.common.quiet) return;
+    fmt::print("{}: {} rows of {} numbers, for {} molecules; index in {}\n", output.matrix().string(),
+               count_text(s.rows), s.dimensions, count_text(s.molecules), output.index().string());
+    print_summary(flags, s, "the index says why", "embedded");
+  });
 }
 
 }  // namespace
@@ -187,24 +134,18 @@ void add_embed(CLI::App& program) {
   const auto flags = std::make_shared<EmbedFlags>();
   CLI::App* verb = add_verb(program, "embed", "What the encoder makes of molecules, as a matrix with an index of names",
                             flags->common);
-  flags->place.threads = available_cores();
   const auto option = [verb](const char* name, auto& value, const char* text) {
     return verb->add_option(name, value, text)->capture_default_str();
   };
   option("--checkpoint", flags->checkpoint,
          "A run (its best checkpoint on validation, else its newest), a checkpoint, or a .safetensors file")
       ->type_name("RUN");
-  option("--data", flags->data, "Data set made by `moleblend prepare`, instead of --input")->type_name("DIR");
   option("--output", flags->output,
          "A file NAME.npy, with its index in NAME.index.csv; or a folder for embeddings.npy and index.csv");
   option("--level", flags->level, "molecule or atom: what has a row");
   option("--readout", flags->readout, "Of molecules: cls (the graph token), mean or sum over the atoms");
   option("--show", flags->show, "What the encoder sees: 2d, 3d or both");
-  option("--batch-atoms", flags->batch_atoms, "Atoms a forward pass (0: 1,024 on a CPU, 16,384 on a GPU)");
-  option("--threads", flags->place.threads, "Threads of the arithmetic");
-  option("--device", flags->place.device, "cpu or cuda");
-  option("--precision", flags->place.precision, "fp32 or bf16");
-  add_input_flags(*verb, flags->input, flags->options);
+  add_stream_flags(*verb, *flags);
   verb->footer(kFooter);
   verb->callback([flags] { run_embed(*flags); });
 }

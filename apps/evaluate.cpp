@@ -5,6 +5,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "apps/evaluate_property.h"
 #include "apps/verb.h"
@@ -23,6 +24,7 @@ namespace {
 struct EvaluateFlags {
   std::string checkpoint, data, part;
   RecoveryOptions options;
+  std::optional<std::int64_t> batch_atoms;
   DeviceChoice place;
 };
 
@@ -63,8 +65,8 @@ void run_evaluate(const EvaluateFlags& flags, const CommonFlags& common) {
   if (flags.part != "" && flags.part != "valid" && flags.part != "train" && flags.part != "test" && flags.part != "all")
     throw UsageError("--part can't be '{}'; choose valid, train, test or all", flags.part);
   if (flags.options.draws < 1) throw UsageError("--draws must be at least 1, and is {}", flags.options.draws);
-  if (flags.options.batch_atoms < 1)
-    throw UsageError("--batch-atoms must be at least 1, and is {}", flags.options.batch_atoms);
+  if (flags.batch_atoms.value_or(1) < 1)
+    throw UsageError("--batch-atoms must be at least 1, and is {}", *flags.batch_atoms);
   flags.place.check();
 
   if (names_property_model(flags.checkpoint))
@@ -72,6 +74,7 @@ void run_evaluate(const EvaluateFlags& flags, const CommonFlags& common) {
                               .data = flags.data,
                               .part = flags.part,
                               .seed = flags.options.seed,
+                              .batch_atoms = flags.batch_atoms,
                               .place = flags.place,
                               .json = common.json,
                               .quiet = common.quiet});
@@ -84,7 +87,9 @@ void run_evaluate(const EvaluateFlags& flags, const CommonFlags& common) {
   const std::unique_ptr<Model> model = make_model(found.state.model, flags.place);
   load_parameters(found.path, *model, Absent::refuse);
 
-  const Recovery recovery = recover(*model, data, parts.evaluated, parts.fitted, objective, flags.options);
+  RecoveryOptions options = flags.options;
+  options.batch_atoms = flags.batch_atoms.value_or(options.batch_atoms);
+  const Recovery recovery = recover(*model, data, parts.evaluated, parts.fitted, objective, options);
   const std::string part_fingerprint = fingerprint(data, parts.evaluated);
   if (common.json) {
     const nlohmann::ordered_json json = {{"checkpoint", found.path.string()},
@@ -140,7 +145,7 @@ void add_evaluate(CLI::App& program) {
          "not trained on]");
   option("--draws", flags->options.draws, "Independent sets of draws, pooled");
   option("--seed", flags->options.seed, "Seed of draws and noise");
-  option("--batch-atoms", flags->options.batch_atoms, "Atoms a forward pass");
+  option("--batch-atoms", flags->batch_atoms, "Atoms a forward pass [1,024; 2,048 of a fine-tuned model]");
   option("--threads", flags->place.threads, "Threads of the arithmetic");
   option("--device", flags->place.device, "cpu or cuda");
   option("--precision", flags->place.precision, "fp32 or bf16");

@@ -46,12 +46,14 @@ Chosen choose(const PropertyEvaluation& e, const Dataset& data, const Checkpoint
 }
 
 /// The mean over the members for each molecule and task.
-std::vector<double> answers_of(const Ensemble& ensemble, const Dataset& data, const Subset& part, bool quiet) {
+std::vector<double> answers_of(const Ensemble& ensemble, const Dataset& data, const Subset& part,
+                               const PropertyEvaluation& e) {
   std::vector<double> mean;
-  Progress progress("evaluate", part.size() * ensemble.models.size(), "molecules", quiet);
+  Progress progress("evaluate", part.size() * ensemble.models.size(), "molecules", e.quiet);
   const auto members = static_cast<double>(ensemble.models.size());
   for (std::size_t k = 0; k < ensemble.models.size(); ++k) {
-    const std::vector<double> answers = predict(*ensemble.models[k], ensemble.heads[k], data, part);
+    const std::vector<double> answers =
+        predict(*ensemble.models[k], ensemble.heads[k], data, part, nullptr, e.batch_atoms.value_or(kPassAtoms));
     mean.resize(answers.size());
     for (std::size_t i = 0; i < answers.size(); ++i) mean[i] += answers[i] / members;
     progress.update((k + 1) * part.size());
@@ -79,7 +81,7 @@ void evaluate_property(const PropertyEvaluation& e) {
     throw Error("no molecule of part {} of {} has a label{}; name another --part or --data", chosen.name, e.data,
                 head.shown.graph ? "" : " and positions");
   ensemble.load(e.place);
-  const std::vector<double> answers = answers_of(ensemble, data, part, e.quiet);
+  const std::vector<double> answers = answers_of(ensemble, data, part, e);
   const Json scores = to_json(
       score_part(head, labels.of(part), answers, count_labels(labels, labels.usable(chosen.fitted)), e.seed), head);
   Json checkpoints = Json::array();

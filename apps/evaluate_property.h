@@ -1,6 +1,8 @@
 #pragma once
 // `moleblend evaluate` of a fine-tuned model: its task's metrics on a labelled data set.
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "engine/evaluation/trained_model.h"
@@ -11,6 +13,7 @@ struct PropertyEvaluation {
   std::string checkpoint, data,
       part;                // part: train, valid, test or all; empty: test of the data set of the run, else all
   std::uint64_t seed = 1;  // of the intervals
+  std::optional<std::int64_t> batch_atoms;  // of a forward pass
   DeviceChoice place;
   bool json = false, quiet = false;
 };

@@ -8,6 +8,7 @@
 #include "apps/config_file.h"
 #include "apps/rank_session.h"
 #include "apps/verb.h"
+#include "engine/model/batch_too_large.h"
 #include "engine/ranks/agreement.h"
 #include "io/support/error.h"
 
@@ -34,6 +35,15 @@ void check_verb(const CLI::App& program, const std::vector<std::string>& argumen
   for (const CLI::App* verb : program.get_subcommands({})) names.push_back(verb->get_name());
   if (std::find(names.begin(), names.end(), arguments[0]) != names.end()) return;
   throw UsageError("there is no verb '{}'; choose {}", arguments[0], fmt::join(names, ", "));
+}
+
+/// What can be done about such a batch, by the flags that the verb has.
+std::string remedy(const CLI::App& verb, const BatchTooLarge& batch) {
+  const auto has = [&](const char* name) { return verb.get_option_no_throw(name) != nullptr; };
+  if (has("--batch-atoms")) return fmt::format("lower --batch-atoms to {:.0f}", batch.atoms);
+  if (has("--micro-batch-atoms"))
+    return fmt::format("lower --batch-size, or keep it and cut it up with --micro-batch-atoms {:.0f}", batch.atoms);
+  return fmt::format("lower --batch-size to {:.0f}", batch.molecules);
 }
 }  // namespace
 
@@ -70,6 +80,8 @@ int main(int argc, char** argv) {
     } catch (const CLI::ParseError& e) {
       if (e.get_exit_code() == 0) return program.exit(e);  // --help, --version
       return end_over(fmt::format("{}; see `moleblend --help` or `moleblend VERB --help`", e.what()), 2);
+    } catch (const BatchTooLarge& e) {
+      return end_over(fmt::format("{}; {}", e.what(), remedy(*program.get_subcommands().front(), e)), 1);
     } catch (const UsageError& e) {
       return end_over(e.what(), 2);
     } catch (const std::exception& e) {

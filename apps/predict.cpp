@@ -3,17 +3,13 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "apps/input_flags.h"
-#include "apps/verb.h"
+#include "apps/molecule_stream.h"
 #include "engine/property/ensemble.h"
 #include "engine/property/prediction.h"
 #include "engine/training/stop_signal.h"
-#include "io/prepare/reader_pool.h"
-#include "io/support/cores.h"
 #include "io/support/error.h"
 #include "io/support/progress.h"
 
@@ -33,118 +29,63 @@ constexpr const char* kFooter =
     "  moleblend predict --checkpoint esol-run --input library.smi --output solubility.csv\n"
     "  moleblend predict --checkpoint gap-run/seed-1 --input ligands.sdf --keep-hydrogens --output gaps.csv";
 
-struct PredictFlags {
-  CommonFlags common;
-  InputFlags input;
-  InputOptions options;
-  std::string checkpoint, data, output;
-  std::int64_t batch_atoms = 2048;
-  DeviceChoice place;
-};
-
-void check(const PredictFlags& flags) {
+void check(const StreamFlags& flags) {
   if (flags.checkpoint.empty())
     throw UsageError("name a run of `moleblend finetune`, or a checkpoint, with --checkpoint");
   if (flags.output.empty()) throw UsageError("name the table to write with --output FILE.csv");
-  if (flags.data.empty() == !flags.input.given())
-    throw UsageError("name the molecules, either files with --input or a data set with --data");
-  if (flags.batch_atoms < 1) throw UsageError("--batch-atoms must be at least 1, and is {}", flags.batch_atoms);
   std::error_code none;
   if (std::filesystem::exists(flags.output, none))
     throw UsageError("{} exists; remove it or choose another --output", flags.output);
-  flags.place.check();
 }
 
-nlohmann::ordered_json summary_json(const PredictFlags& flags, const Ensemble& ensemble, const PredictionSummary& s) {
+nlohmann::ordered_json summary_json(const StreamFlags& flags, const Ensemble& ensemble, const StreamSummary& s) {
   nlohmann::ordered_json checkpoints = nlohmann::ordered_json::array();
   for (const TrainedModel& trained : ensemble.found) checkpoints.push_back(trained.path.string());
-  return {{"checkpoints", checkpoints},
-          {"output", flags.output},
-          {"tasks", ensemble.head().targets.size()},
-          {"records", s.records},
-          {"molecules", s.predicted},
-          {"refused", s.refused},
-          {"refused_by_reason", s.reasons},
-          {"without_3d", s.without_3d},
-          {"remarks", s.remarks},
-          {"seconds", s.seconds},
-          {"molecules_per_second", s.seconds > 0 ? static_cast<double>(s.predicted) / s.seconds : 0.0}};
+  nlohmann::ordered_json json = {
+      {"checkpoints", checkpoints}, {"output", flags.output}, {"tasks", ensemble.head().targets.size()}};
+  add_summary(json, s);
+  return json;
 }
 
-void print_summary(const PredictFlags& flags, const Ensemble& ensemble, const PredictionSummary& s) {
-  fmt::print("{}: {} for {} molecules, by {}\n", flags.output,
-             ensemble.head().targets.size() == 1 ? "1 answer each"
-                                                 : fmt::format("{} answers each", ensemble.head().targets.size()),
-             count_text(s.predicted),
-             ensemble.found.size() == 1 ? "one model" : fmt::format("{} models", ensemble.found.size()));
-  if (s.refused > 0) {
-    fmt::print("{} records were refused; their lines say why\n", count_text(s.refused));
-    for (const auto& [reason, count] : s.reasons) fmt::print("  {:>9}  {}\n", count_text(count), reason);
-  }
-  if (s.without_3d > 0)
-    fmt::print("{} molecules have no positions and were answered from 2D alone{}\n", count_text(s.without_3d),
-               flags.input.given() ? "; --conformers 1 builds some" : "");
-  for (const std::string& remark : s.remarks) fmt::print("{}\n", remark);
-  fmt::print("took {} ({:.4g} molecules/s)\n",
-             s.seconds < 10 ? fmt::format("{:.2f} s", s.seconds) : duration_text(s.seconds),
-             s.seconds > 0 ? static_cast<double>(s.predicted) / s.seconds : 0.0);
-}
-
-void run_predict(PredictFlags& flags) {
-  flags.input.resolve(flags.options);
+void run_predict(StreamFlags& flags) {
   check(flags);
+  flags.resolve();
   Ensemble ensemble = find_ensemble(flags.checkpoint, warn);
   if (!ensemble.head().shown.positions && flags.options.read.conformers.count > 0)
     throw UsageError("--conformers are built to be shown, and this model sees 2D alone; leave --conformers away");
   const StopSignal stop;
-
-  // Reader processes before threads: the models have some, and so has a GPU's driver.
-  std::unique_ptr<Chemistry> chemistry;
-  std::unique_ptr<MoleculeSource> source;
-  if (flags.data.empty()) {
-    chemistry = load_chemistry();
-    source = open_molecule_files(flags.options, *chemistry, StopSignal::received);
-  } else {
-    source = open_molecule_dataset(flags.data);
-  }
+  const OpenedSource stream = open_stream(flags);
   ensemble.load(flags.place);
-  try {
-    const PredictionSummary summary = predict(ensemble.members(), *source,
-                                              {.batch_atoms = flags.batch_atoms,
-                                               .output = flags.output,
-                                               .quiet = flags.common.quiet,
-                                               .stopped = StopSignal::received});
-    if (flags.common.json)
-      std::cout << summary_json(flags, ensemble, summary).dump(2, ' ', false, nlohmann::json::error_handler_t::replace)
-                << "\n";
-    else if (!flags.common.quiet)
-      print_summary(flags, ensemble, summary);
-  } catch (const Interrupted& e) {
-    std::cerr << "moleblend: " << e.what() << "\n";
-    throw ExitStatus{128 + StopSignal::received()};
-  }
+  until_interrupted([&] {
+    const StreamSummary s = predict(ensemble.members(), *stream.source,
+                                    {.batch_atoms = flags.batch_atoms,
+                                     .output = flags.output,
+                                     .quiet = flags.common.quiet,
+                                     .stopped = StopSignal::received});
+    if (flags.common.json) return print_json(summary_json(flags, ensemble, s));
+    if (flags.common.quiet) return;
+    const std::size_t tasks = ensemble.head().targets.size(), models = ensemble.found.size();
+    fmt::print("{}: {} for {} molecules, by {}\n", flags.output,
+               tasks == 1 ? "1 answer each" : fmt::format("{} answers each", tasks), count_text(s.molecules),
+               models == 1 ? "one model" : fmt::format("{} models", models));
+    print_summary(flags, s, "their lines say why", "answered");
+  });
 }
 
 }  // namespace
 
 void add_predict(CLI::App& program) {
-  const auto flags = std::make_shared<PredictFlags>();
+  const auto flags = std::make_shared<StreamFlags>();
   CLI::App* verb =
       add_verb(program, "predict", "What a fine-tuned model answers for molecules, as a table", flags->common);
-  flags->place.threads = available_cores();
   const auto option = [verb](const char* name, auto& value, const char* text) {
     return verb->add_option(name, value, text)->capture_default_str();
   };
   option("--checkpoint", flags->checkpoint,
          "A run of `moleblend finetune` (all its seeds answer), a seed's folder, or a checkpoint")
       ->type_name("RUN");
-  option("--data", flags->data, "Data set made by `moleblend prepare`, instead of --input")->type_name("DIR");
   option("--output", flags->output, "The table to write")->type_name("FILE.csv");
-  option("--batch-atoms", flags->batch_atoms, "Atoms a forward pass");
-  option("--threads", flags->place.threads, "Threads of the arithmetic");
-  option("--device", flags->place.device, "cpu or cuda");
-  option("--precision", flags->place.precision, "fp32 or bf16");
-  add_input_flags(*verb, flags->input, flags->options);
+  add_stream_flags(*verb, *flags);
   verb->footer(kFooter);
   verb->callback([flags] { run_predict(*flags); });
 }

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <span>
+#include <string_view>
+#include <vector>
 
 #include "io/loader/molecule_batches.h"
 #include "io/prepare/reader_pool.h"
@@ -49,7 +50,7 @@ class Embedding {
 
   /// Makes the files appear: the matrix last, so that where it is the index is too.
   EmbeddingSummary finish() {
-    if (summary_.embedded == 0) {
+    if (summary_.molecules == 0) {
       throw Error(
           "none of {} records could be embedded (most often: {}); mend the input, and build missing positions with "
           "--conformers",
@@ -67,7 +68,7 @@ class Embedding {
   void add_molecule(const SourcedMolecule& item, bool has_positions) {
     const EncodeStep& step = options_.step;
     const bool shows_3d = step.show_3d && has_positions, shows_2d = step.show_2d || !shows_3d;
-    ++summary_.embedded;
+    ++summary_.molecules;
     if (step.show_3d && !has_positions) ++summary_.without_3d;
     index_.write(
         csv_row({fmt::format("{}", next_row_), fmt::format("{}", item.molecule.size()), item.molecule.identifier,
@@ -100,8 +101,8 @@ class Embedding {
 };
 
 std::string state_text(const EmbeddingSummary& summary, double seconds) {
-  const double rate = static_cast<double>(summary.embedded) / std::max(seconds, 1e-3);
-  return fmt::format("{} molecules, {}/s, {} refused", count_text(summary.embedded),
+  const double rate = static_cast<double>(summary.molecules) / std::max(seconds, 1e-3);
+  return fmt::format("{} molecules, {}/s, {} refused", count_text(summary.molecules),
                      rate < 10 ? fmt::format("{:.1f}", rate) : count_text(static_cast<std::uint64_t>(rate)),
                      count_text(summary.refused));
 }

@@ -4,11 +4,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <map>
-#include <string>
-#include <string_view>
-#include <vector>
 
+#include "engine/evaluation/stream_summary.h"
 #include "engine/model/model.h"
 #include "io/prepare/molecule_source.h"
 
@@ -22,13 +19,8 @@ struct EmbeddingOptions {
   std::function<int()> stopped;         // as open_molecule_files() takes it; may be empty
 };
 
-struct EmbeddingSummary {
-  std::uint64_t records = 0, embedded = 0, refused = 0;
-  std::uint64_t without_3d = 0;                  // embedded from 2D alone although 3D was to be shown too
-  std::uint64_t rows = 0, dimensions = 0;        // of the matrix
-  std::map<std::string, std::uint64_t> reasons;  // of refusal; numbers in them stand as N
-  std::vector<std::string> remarks;              // of the source
-  double seconds = 0;
+struct EmbeddingSummary : StreamSummary {
+  std::uint64_t rows = 0, dimensions = 0;  // of the matrix
 };
 
 /// Writes a row of float32 for each molecule (with a read-out) or each atom, in the order of the source, and an index with a line for

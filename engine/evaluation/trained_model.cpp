@@ -38,6 +38,13 @@ ModelConfig config_of(const Safetensors& file) {
 
 }  // namespace
 
+bool is_finetune_run(const fs::path& path) {
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(path, none))
+    if (entry.path().filename().string().starts_with("seed-")) return true;
+  return false;
+}
+
 TrainedModel find_trained_model(const fs::path& path, const std::function<void(const std::string&)>& warn) {
   std::error_code none;
   if (!fs::exists(path, none)) throw Error("there is no checkpoint at {}; check the path", path.string());
@@ -47,6 +54,9 @@ TrainedModel find_trained_model(const fs::path& path, const std::function<void(c
     const bool of_checkpoint = path.filename() == "model.safetensors" && fs::exists(folder / "state.json", none);
     if (!of_checkpoint) return {path, config_of(Safetensors::open(path)), std::nullopt};
   }
+  if (is_finetune_run(folder))
+    throw Error("{} is a run of `moleblend finetune`, whose models are in its seed- folders; name one of those",
+                folder.string());
   CheckpointStore::Found found = find_checkpoint(folder, Prefer::best, warn);
   const ModelConfig config = found.state.model;
   return {std::move(found.path), config, std::move(found.state)};

@@ -18,6 +18,9 @@ struct TrainedModel {
   std::optional<CheckpointState> state;  // none: a file of parameters alone (a converted one)
 };
 
+/// Whether a folder is that of a run of `finetune`, with its seeds in it.
+bool is_finetune_run(const std::filesystem::path& path);
+
 /// Of a run the best checkpoint, else the newest. Of a file that lies in a checkpoint, that checkpoint; of any other .safetensors file
 /// the configuration is read from the shapes of its tensors. Reads files and no more: no thread and no device is used. Throws Error.
 TrainedModel find_trained_model(const std::filesystem::path& path, const std::function<void(const std::string&)>& warn);

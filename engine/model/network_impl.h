@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/model/batch_too_large.h"
 #include "engine/model/network.h"
 #include "engine/ranks/staged_gradient_sum.h"
 #include "io/support/error.h"
@@ -194,13 +195,13 @@ void Network<Device, T>::reserve(const Packed& packed, bool gradients) {
   } catch (const GpuOutOfMemory& out) {
     // The block that was too small has been given back before the new one was asked for.
     const double share = 0.9 * static_cast<double>(out.free) / static_cast<double>(out.wanted);
-    throw Error(
-        "{}; a batch of {} molecules ({} atoms) needs {:.1f} GB beside the parameters, and about {:.0f} such molecules "
-        "fit: "
-        "lower --batch-size, or keep it and cut it up with --micro-batch-atoms {:.0f}",
-        out.what(), packed.molecules, packed.atoms(), 1e-9 * static_cast<double>(bytes),
-        std::floor(share * static_cast<double>(packed.molecules)),
-        std::floor(share * static_cast<double>(packed.atoms())));
+    const double molecules = std::floor(share * static_cast<double>(packed.molecules)),
+                 atoms = std::floor(share * static_cast<double>(packed.atoms()));
+    throw BatchTooLarge(
+        fmt::format("{}; a batch of {} molecules ({} atoms) needs {:.1f} GB beside the parameters, and "
+                    "about {:.0f} such molecules fit",
+                    out.what(), packed.molecules, packed.atoms(), 1e-9 * static_cast<double>(bytes), molecules),
+        molecules, atoms);
   }
 }
 

@@ -43,13 +43,6 @@ bool same_question(const PropertyHead& a, const PropertyHead& b) {
 
 }  // namespace
 
-bool is_finetune_run(const fs::path& path) {
-  std::error_code none;
-  for (const auto& entry : fs::directory_iterator(path, none))
-    if (entry.path().filename().string().starts_with("seed-")) return true;
-  return false;
-}
-
 Ensemble find_ensemble(const fs::path& path, const std::function<void(const std::string&)>& warn) {
   std::vector<fs::path> paths = {path};
   if (is_finetune_run(path)) {

@@ -24,9 +24,6 @@ struct Ensemble {
   std::vector<Predictor::Member> members() const;
 };
 
-/// Whether a folder is that of a run of `finetune`, with its seeds in it.
-bool is_finetune_run(const std::filesystem::path& path);
-
 /// A checkpoint, the folder of a seed, or a run of `finetune` (its finished seeds, each with the checkpoint that validation chose). Reads
 /// files and no more. Throws Error if there is no fine-tuned model, or if the seeds do not answer the same question.
 Ensemble find_ensemble(const std::filesystem::path& path, const std::function<void(const std::string&)>& warn);

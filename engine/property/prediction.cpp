@@ -48,9 +48,9 @@ class Prediction {
     if (predictor_.full() || rows_.size() >= kMaxRows) flush();
   }
 
-  PredictionSummary finish() {
+  StreamSummary finish() {
     flush();
-    if (summary_.predicted == 0) {
+    if (summary_.molecules == 0) {
       throw Error("none of {} molecules could be answered; most often: {}", count_text(summary_.records),
                   most_frequent(summary_.reasons));
     }
@@ -58,7 +58,7 @@ class Prediction {
     return summary_;
   }
 
-  const PredictionSummary& summary() const { return summary_; }
+  const StreamSummary& summary() const { return summary_; }
 
  private:
   struct Row {
@@ -95,7 +95,7 @@ class Prediction {
       file_.write(csv_row(fields));
       molecule += row.kept;
     }
-    summary_.predicted += molecule;
+    summary_.molecules += molecule;
     rows_.clear();
   }
 
@@ -104,22 +104,22 @@ class Prediction {
   Predictor predictor_;
   AtomicFile file_;
   std::vector<Row> rows_;
-  PredictionSummary summary_;
+  StreamSummary summary_;
 };
 
 }  // namespace
 
-PredictionSummary predict(const std::vector<Predictor::Member>& members, MoleculeSource& source,
-                          const PredictionOptions& options) {
+StreamSummary predict(const std::vector<Predictor::Member>& members, MoleculeSource& source,
+                      const PredictionOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
   Prediction prediction(members, options);
   const MoleculeSource::Progress all = source.progress();
   Progress progress("predict", all.total, all.unit, options.quiet);
   const auto text = [&] {
-    const PredictionSummary& s = prediction.summary();
+    const StreamSummary& s = prediction.summary();
     return fmt::format("{} molecules, {:.4g}/s, {} refused", count_text(s.records),
-                       static_cast<double>(s.predicted) / std::max(seconds(), 1e-3), count_text(s.refused));
+                       static_cast<double>(s.molecules) / std::max(seconds(), 1e-3), count_text(s.refused));
   };
   SourcedMolecule item;
   while (source.next(item)) {
@@ -128,7 +128,7 @@ PredictionSummary predict(const std::vector<Predictor::Member>& members, Molecul
     prediction.add(item);
     if (item.number % 64 == 0) progress.update(source.progress().done, text());
   }
-  PredictionSummary summary = prediction.finish();
+  StreamSummary summary = prediction.finish();
   progress.finish(text());
   summary.remarks = source.remarks();
   summary.seconds = seconds();

@@ -72,8 +72,8 @@ void Predictor::answer(const Member& member, std::vector<double>& answers) {
 }
 
 std::vector<double> predict(Model& model, const PropertyHead& head, const Dataset& data, const Subset& part,
-                            Progress* progress) {
-  Predictor predictor({{&model, head}});
+                            Progress* progress, std::int64_t batch_atoms) {
+  Predictor predictor({{&model, head}}, batch_atoms);
   std::vector<double> answers;
   answers.reserve(part.size() * head.targets.size());
   MoleculeView molecule;

@@ -12,6 +12,8 @@
 
 namespace moleblend {
 
+inline constexpr std::int64_t kPassAtoms = 2048;  // of a forward pass, where nothing else is asked for
+
 /// Collects molecules until a batch is worth a pass, then answers for them in order; several models answer for the same batch. With
 /// head.all_conformers a molecule's answer is the mean over its conformers. Deterministic; what shares a batch matters to rounding only.
 class Predictor {
@@ -20,7 +22,7 @@ class Predictor {
     Model* model;       // with head.targets.size() tasks
     PropertyHead head;  // of all members alike but for means and deviations of the targets
   };
-  explicit Predictor(std::vector<Member> members, std::int64_t batch_atoms = 2048);
+  explicit Predictor(std::vector<Member> members, std::int64_t batch_atoms = kPassAtoms);
 
   /// Whether the models can see anything of such a molecule: where positions alone are shown, it has some.
   bool can_see(std::size_t conformers) const { return head().shown.graph || conformers > 0; }
@@ -48,6 +50,6 @@ class Predictor {
 
 /// Answers for the molecules of a part, [molecules, tasks]. `progress` may be null; it is told how many molecules are done.
 std::vector<double> predict(Model& model, const PropertyHead& head, const Dataset& data, const Subset& part,
-                            Progress* progress = nullptr);
+                            Progress* progress = nullptr, std::int64_t batch_atoms = kPassAtoms);
 
 }  // namespace moleblend

@@ -81,7 +81,7 @@ TEST_F(Embed, EveryRecordHasItsLineAndEveryMoleculeItsRow) {
   FakeSource source(50, {0, 7, 8, 49});
   const EmbeddingSummary summary = embed(model_, source, options({}));
   EXPECT_EQ(summary.records, 50u);
-  EXPECT_EQ(summary.embedded, 46u);
+  EXPECT_EQ(summary.molecules, 46u);
   EXPECT_EQ(summary.refused, 4u);
   EXPECT_EQ(summary.rows, 46u);
   EXPECT_EQ(summary.without_3d, 0u);
@@ -125,7 +125,7 @@ TEST_F(Embed, AtomsHaveRowsOfTheirOwn) {
 TEST_F(Embed, WithoutPositionsItSaysWhatItShowed) {
   FakeSource both(8, {}), only_3d(8, {});
   const EmbeddingSummary summary = embed(model_, both, options({.show_2d = true, .show_3d = true}));
-  EXPECT_EQ(summary.embedded, 8u);
+  EXPECT_EQ(summary.molecules, 8u);
   EXPECT_EQ(summary.without_3d, 2u);
   auto index = rows_of(folder_.path() / "matrix.csv");
   EXPECT_EQ(index[1][4], "both");
@@ -133,7 +133,7 @@ TEST_F(Embed, WithoutPositionsItSaysWhatItShowed) {
   EXPECT_EQ(values_of(folder_.path() / "matrix.npy")[0], 0.5f) << "positions are shown";
 
   const EmbeddingSummary in_3d = embed(model_, only_3d, options({.show_2d = false, .show_3d = true}));
-  EXPECT_EQ(in_3d.embedded, 6u);
+  EXPECT_EQ(in_3d.molecules, 6u);
   EXPECT_EQ(in_3d.refused, 2u);
   index = rows_of(folder_.path() / "matrix.csv");
   EXPECT_EQ(index[1][4], "3d");
