@@ -63,6 +63,7 @@ void open_data(Experiment& e) {
   e.validation = count_labels(*e.labels, e.parts.valid);
   e.testing = count_labels(*e.labels, e.parts.test);
   fit_targets(s.head, e.training, s.balance_classes, warn);
+  check_choice(s.head, s.metric, e.labels->of(e.parts.valid), warn);
   s.model.tasks = static_cast<std::int64_t>(s.head.targets.size());
   s.schedule.steps = steps_of(s.epochs, e.parts.train.size(), s.loader.batch_size);
   s.schedule.warmup =

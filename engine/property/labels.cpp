@@ -139,4 +139,23 @@ void fit_targets(PropertyHead& head, const std::vector<TaskCount>& training, boo
   }
 }
 
+void check_choice(const PropertyHead& head, Metric metric, std::span<const double> validation,
+                  const std::function<void(const std::string&)>& warn) {
+  // The best answers there can be: what has no score even with them, has none.
+  const TaskScores best = score_tasks(metric, static_cast<std::int64_t>(head.targets.size()), validation, validation);
+  std::vector<std::string_view> undefined;
+  for (std::size_t t = 0; t < head.targets.size(); ++t)
+    if (std::isnan(best.per_task[t])) undefined.push_back(head.targets[t].column);
+  if (undefined.empty()) return;
+  const std::size_t count = undefined.size();
+  constexpr std::size_t kNamed = 8;
+  undefined.resize(std::min(count, kNamed));
+  const std::string names = fmt::format("{}{}", fmt::join(undefined, ", "), count > kNamed ? ", …" : "");
+  const std::string why = fmt::format(
+      "{} is not defined on the validation part for {} of {} tasks ({}), whose labels there are missing or all alike",
+      name_of(metric), count, head.targets.size(), names);
+  if (best.defined == 0) throw Error("{}: there is nothing to choose by; take another --metric or --split", why);
+  warn(why + "; they have no say in the choice of the checkpoint");
+}
+
 }  // namespace moleblend

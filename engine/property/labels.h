@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/property/metrics.h"
 #include "engine/property/settings.h"
 #include "io/dataset/dataset.h"
 #include "io/loader/batch.h"
@@ -60,5 +61,10 @@ std::vector<TaskCount> count_labels(const Labels& labels, const Subset& part);
 /// can't be learnt from it, naming the column: no label at all, or (regression) all the same. A task with one class is told to `warn`.
 void fit_targets(PropertyHead& head, const std::vector<TaskCount>& training, bool balance_classes,
                  const std::function<void(const std::string&)>& warn);
+
+/// Whether validation can choose by `metric`, whose labels [molecules, tasks] these are. Throws Error if it is defined for none of the
+/// tasks; those of several for which it is not, and which therefore have no say, are told to `warn` in one line.
+void check_choice(const PropertyHead& head, Metric metric, std::span<const double> validation,
+                  const std::function<void(const std::string&)>& warn);
 
 }  // namespace moleblend

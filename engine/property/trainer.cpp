@@ -143,7 +143,7 @@ class Finetuner {
     if (std::isnan(scores.mean))
       throw Error(
           "{} is not defined on the validation part ({} molecules): no task has what it needs there, such as labels of "
-          "both classes; choose another --metric or --split",
+          "both classes or answers that differ; choose another --metric or --split",
           name_of(settings_.metric), task_.valid.size());
     log_.write({{"step", step},
                 {"epoch", epochs_done(step)},

@@ -33,19 +33,21 @@ class FinetuneVerb : public ::testing::Test {
  protected:
   void SetUp() override {
     write_sample_molecules(folder / "molecules.smi", 60);
-    std::string table = "name,smiles,oxygens,has_nitrogen,words,seven,part\n";
+    std::string table = "name,smiles,oxygens,has_nitrogen,words,seven,nothing,mixed,one_class,part\n";
     int k = 0;
     for (const std::string& line : lines_of(read_file(folder / "molecules.smi"))) {
       const std::string smiles = line.substr(0, line.find_first_of(" \t"));
       const auto oxygens = std::count(smiles.begin(), smiles.end(), 'O');
       const bool nitrogen = smiles.find_first_of("nN") != std::string::npos;
       table += "m" + std::to_string(k) + "," + smiles + "," + (k % 10 == 3 ? "" : std::to_string(oxygens)) + "," +
-               std::to_string(nitrogen) + ",some text,7," + std::to_string(k % 3) + "\n";
+               std::to_string(nitrogen) + ",some text,7,," + (k % 2 == 0 ? "high" : std::to_string(oxygens)) + "," +
+               (k % 6 == 0 ? "1" : "0") + "," + std::to_string(k % 3) + "\n";
       ++k;
     }
     write_file(molecules, table);
-    succeed({"prepare", "--input", molecules, "--id-column", "name", "--label-columns",
-             "oxygens,has_nitrogen,words,seven,part", "--output", data, "--quiet"});
+    prepared = Json::parse(succeed({"prepare", "--input", molecules, "--id-column", "name", "--label-columns",
+                                    "oxygens,has_nitrogen,words,seven,nothing,mixed,one_class,part", "--output", data,
+                                    "--json", "--quiet"}));
     ASSERT_FALSE(HasFailure());
   }
 
@@ -60,6 +62,7 @@ class FinetuneVerb : public ::testing::Test {
 
   TemporaryFolder folder;
   const std::string molecules = folder / "table.csv", data = folder / "data";
+  Json prepared;  // what prepare said
 };
 
 TEST_F(FinetuneVerb, SeedsAreScoredAndAnswerTogether) {
@@ -89,6 +92,8 @@ TEST_F(FinetuneVerb, SeedsAreScoredAndAnswerTogether) {
       Json::parse(succeed(finetune("given", {"--split", "given", "--split-file", folder / "run/split.csv", "--json"})));
   EXPECT_DOUBLE_EQ(given.at("test").at("rmse"), first);
 
+  expect_refusal({"embed", "--checkpoint", folder / "run", "--data", data, "--output", folder / "x.npy"}, 1,
+                 {"run of `moleblend finetune`", "seed-"});
   // Both seeds answer: their mean, and how far they are apart.
   succeed({"predict", "--checkpoint", folder / "run", "--input", molecules, "--id-column", "name", "--output",
            folder / "answers.csv", "--threads", "2", "--quiet"});
@@ -154,9 +159,52 @@ TEST_F(FinetuneVerb, ClassificationGivesProbabilities) {
   }
 }
 
+TEST_F(FinetuneVerb, TextAmongLabelsIsCountedAndMissing) {
+  const auto records = prepared.at("kept").get<std::int64_t>();
+  EXPECT_EQ(prepared.at("unreadable_labels"), records + (records + 1) / 2) << "all of `words`, every second of `mixed`";
+  const Json result = Json::parse(succeed(finetune("run", {"--labels", "mixed", "--json"})));
+  EXPECT_EQ(result.at("molecules").at("without_label"), (records + 1) / 2);
+}
+
+// Validation is every third molecule, and of those none has a label 1 of `one_class`.
+TEST_F(FinetuneVerb, ATaskOfOneClassInValidationHasNoSayInTheChoice) {
+  const Arguments split = {"--task", "classification", "--split", "given", "--split-column", "part"};
+  const auto with = [&](Arguments more) {
+    more.insert(more.end(), split.begin(), split.end());
+    return more;
+  };
+  expect_refusal(finetune("refused", with({"--labels", "one_class"})), 1,
+                 {"roc_auc is not defined on the validation part", "one_class", "--metric"});
+  EXPECT_FALSE(fs::exists(folder.path() / "refused")) << "it ends before it begins";
+  const Outcome outcome = run_program(finetune("run", with({"--labels", "has_nitrogen,one_class", "--json"})));
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(lines_of(outcome.err).size(), 1u) << outcome.err;
+  for (const char* word : {"1 of 2 tasks (one_class)", "validation", "no say"})
+    EXPECT_NE(outcome.err.find(word), std::string::npos) << word << "\n" << outcome.err;
+  const Json valid = Json::parse(outcome.out).at("valid");
+  EXPECT_TRUE(valid.at("roc_auc").is_number());
+  EXPECT_TRUE(valid.at("tasks").at("one_class").at("roc_auc").is_null());
+  EXPECT_TRUE(valid.at("tasks").at("has_nitrogen").at("roc_auc").is_number());
+}
+
+// Records that the reader refused are no molecules of the data set, so none is trained on, scored or forgotten.
+TEST_F(FinetuneVerb, RefusedRecordsAreCountedAndLeftOut) {
+  const std::string table = folder / "broken.csv";
+  write_file(table, read_file(molecules) + "broken,C1CC,1,0,,7,,1,0,0\n");
+  const Json with_broken = Json::parse(succeed({"prepare", "--input", table, "--id-column", "name", "--label-columns",
+                                                "oxygens", "--output", folder / "with-broken", "--json", "--quiet"}));
+  EXPECT_EQ(with_broken.at("rejected"), 1);
+  EXPECT_EQ(with_broken.at("kept"), prepared.at("kept"));
+  const Json result = Json::parse(succeed(finetune("run", {"--data", folder / "with-broken", "--json"})));
+  EXPECT_EQ(result.at("molecules").at("data"), prepared.at("kept"));
+  EXPECT_EQ(read_file(folder / "run/split.csv").find("broken"), std::string::npos);
+}
+
 TEST_F(FinetuneVerb, WhatCantBeLearntIsRefusedInOneLine) {
   expect_refusal(finetune("a", {"--labels", "seven"}), 1, {"'seven' is 7 for every molecule", "--labels"});
   expect_refusal(finetune("b", {"--labels", "words"}), 1, {"no molecule of the training part has a label"});
+  expect_refusal(finetune("m", {"--labels", "nothing"}), 1, {"no molecule of the training part has a label"});
+  expect_refusal(finetune("n", {"--labels", "oxygens,nothing"}), 1, {"'nothing' has no label", "--labels"});
   expect_refusal(finetune("c", {"--labels", "weight"}), 2, {"no label column 'weight'", "oxygens"});
   expect_refusal(finetune("d", {"--labels", "oxygens", "--task", "classification"}), 1,
                  {"'oxygens'", "0, 1 or missing"});
@@ -170,7 +218,7 @@ TEST_F(FinetuneVerb, WhatCantBeLearntIsRefusedInOneLine) {
       {"finetune", "--data", data, "--output", folder / "k", "--init", folder / "nothing", "--task", "regression"}, 1,
       {"nothing", "check the path"});
   expect_refusal({"finetune", "--data", data, "--output", folder / "l"}, 2, {"--task"});
-  for (const char* name : {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"})
+  for (const char* name : {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n"})
     EXPECT_FALSE(fs::exists(folder.path() / name)) << name;
 }
 
