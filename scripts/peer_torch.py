@@ -8,12 +8,13 @@ import argparse
 import importlib.util
 import json
 import sys
+from typing import Any, Dict, Optional
 
 
 def parser() -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser(prog="peer_torch.py", description=__doc__, formatter_class=formatter)
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="check|bench|load")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="check|bench|forward|load")
 
     check = verbs.add_parser(
         "check",
@@ -68,6 +69,29 @@ def parser() -> argparse.ArgumentParser:
     bench.add_argument("--seed", type=int, default=1)
     bench.add_argument("--json", metavar="FILE", help="write the row there too")
 
+    forward = verbs.add_parser(
+        "forward",
+        formatter_class=formatter,
+        help="time the encoder's forward pass on the molecules of a data set",
+        description="Embeds molecules of a data set from 2D (graph tokens; no gradients, no dropout) and prints a row as JSON.\n"
+        "Relations and collating are timed apart. With --against the graph tokens are held against what\n"
+        "`moleblend embed --data FOLDER` wrote; exit status 1 if they deviate.\n\n"
+        "  peer_torch.py forward RUN/checkpoints/step-00001000 --data FOLDER --molecules 1000 --against rows.npy",
+    )
+    forward.add_argument("checkpoint", help="a moleblend checkpoint folder, a .safetensors, or a .pt with a state_dict")
+    forward.add_argument("--data", metavar="FOLDER", required=True, help="made by `moleblend prepare`")
+    forward.add_argument("--molecules", type=int, help="so many of it, at even distances (default: all)")
+    forward.add_argument("--against", metavar="FILE.npy", help="the rows of all of FOLDER, as `moleblend embed` wrote them")
+    forward.add_argument("--batch-size", type=int, default=32, help="molecules (default 32)")
+    forward.add_argument("--bucket", action="store_true", help="molecules of like size share a batch: less padding")
+    forward.add_argument("--pad-to", type=int, default=8, help="tokens are padded to a multiple of this (default 8)")
+    forward.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    forward.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: autocast")
+    forward.add_argument("--compile", action="store_true", help="torch.compile (PyTorch 2)")
+    forward.add_argument("--threads", type=int, help="default: PyTorch's own choice")
+    forward.add_argument("--warmup", type=int, default=3, help="batches, not timed (default 3)")
+    forward.add_argument("--json", metavar="FILE", help="write the row there too")
+
     load = verbs.add_parser(
         "load",
         formatter_class=formatter,
@@ -95,6 +119,16 @@ def run_check(arguments: argparse.Namespace) -> int:
     return 0 if check_folder(arguments.folder) else 1
 
 
+def report(row: Dict[str, Any], path: Optional[str]) -> int:
+    """Prints a row, and writes it where that is asked for; the exit status is that of its check."""
+    text = json.dumps(row, indent=2)
+    print(text)
+    if path:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+    return 0 if row["check"]["passed"] else 1
+
+
 def run_bench(arguments: argparse.Namespace) -> int:
     from peer.bench import Settings, bench
 
@@ -104,13 +138,17 @@ def run_bench(arguments: argparse.Namespace) -> int:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     if values["atoms_deviation"] is None:
         values["atoms_deviation"] = values["atoms"] / 7
-    row = bench(Settings(**values))
-    text = json.dumps(row, indent=2)
-    print(text)
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-    return 0 if row["check"]["passed"] else 1
+    return report(bench(Settings(**values)), arguments.json)
+
+
+def run_forward(arguments: argparse.Namespace) -> int:
+    from peer.forward import ForwardSettings, forward
+
+    values = {k: v for k, v in vars(arguments).items() if k not in ("verb", "json")}
+    for name in ("molecules", "batch_size", "pad_to"):
+        if values[name] is not None and values[name] < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    return report(forward(ForwardSettings(**values)), arguments.json)
 
 
 def run_load(arguments: argparse.Namespace) -> int:
@@ -135,7 +173,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    run = {"check": run_check, "bench": run_bench, "load": run_load}[arguments.verb]
+    run = {"check": run_check, "bench": run_bench, "forward": run_forward, "load": run_load}[arguments.verb]
     try:
         return run(arguments)
     except (OSError, ValueError) as error:

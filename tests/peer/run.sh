@@ -3,7 +3,7 @@
 #
 #   tests/peer/run.sh golden    the reference program's numbers: the repository's own folder, and the full one where
 #                               MOLEBLEND_GOLDEN (default: ../shared/golden beside the repository) has it
-#   tests/peer/run.sh parts     everything else (test_peer.py)
+#   tests/peer/run.sh parts     everything else (test_peer.py, test_forward.py)
 #
 # Exit status 77: skipped, since no Python here has PyTorch.
 
@@ -31,6 +31,9 @@ case ${1-} in
       "$python" "$root/scripts/peer_torch.py" check "$full"
     fi
     ;;
-  parts) "$python" "$root/tests/peer/test_peer.py" ;;
+  parts)
+    "$python" "$root/tests/peer/test_peer.py"
+    "$python" "$root/tests/peer/test_forward.py"
+    ;;
   *) echo "usage: tests/peer/run.sh golden|parts" >&2 && exit 2 ;;
 esac
