@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "engine/training/checkpoint_state.h"
 #include "engine/training/safetensors.h"
-#include "engine/training/settings.h"
 #include "io/support/checksum.h"
 #include "io/support/error.h"
 #include "io/support/files.h"
@@ -15,7 +15,6 @@ namespace fs = std::filesystem;
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr int kSchema = 1;
 constexpr const char *kModelFile = "model.safetensors", *kOptimizerFile = "optimizer.safetensors",
                      *kStateFile = "state.json";
 // Names of what Model::read calls moments 1 and 2.
@@ -74,12 +73,6 @@ Json describe_file(const fs::path& path) {
   return {{"bytes", file.bytes().size()}, {"crc32", crc32(file.bytes())}};
 }
 
-/// The state's own checksum is over its text without that line.
-std::uint32_t checksum_of(const Json& state) {
-  const std::string text = state.dump();
-  return crc32(std::as_bytes(std::span(text)));
-}
-
 }  // namespace
 
 std::string checkpoint_name(std::int64_t step) {
@@ -95,21 +88,9 @@ void save_checkpoint(const fs::path& folder, const Model& model, const Checkpoin
     create_folders(temporary);
     write_tensors(temporary / kModelFile, model, {0});
     write_tensors(temporary / kOptimizerFile, model, {1, 2});
-    Json json = {{"schema", kSchema},
-                 {"kind", state.kind},
-                 {"program_version", state.program_version},
-                 {"step", state.step},
-                 {"precision", state.precision},
-                 {"model", to_json(state.model)},
-                 {"settings", state.settings},
-                 {"dataset_fingerprint", state.dataset_fingerprint},
-                 {"best", nullptr},
-                 {"files",
-                  {{kModelFile, describe_file(temporary / kModelFile)},
-                   {kOptimizerFile, describe_file(temporary / kOptimizerFile)}}}};
-    if (state.best) json["best"] = {{"step", state.best->step}, {"loss", state.best->loss}};
-    json["crc32"] = checksum_of(json);
-    write_file(temporary / kStateFile, json.dump(2) + "\n");
+    const Json files = {{kModelFile, describe_file(temporary / kModelFile)},
+                        {kOptimizerFile, describe_file(temporary / kOptimizerFile)}};
+    write_file(temporary / kStateFile, checkpoint_state_text({state, files}));
     // A folder of this name is from before (a run that went back to an older checkpoint); it can't be renamed over.
     fs::remove_all(folder);
     fs::rename(temporary, folder);
@@ -130,34 +111,13 @@ CheckpointState read_checkpoint(const fs::path& folder) {
   };
   std::error_code none;
   if (!fs::exists(folder / kStateFile, none)) refuse("it has no state.json");
-  CheckpointState state;
-  Json json;
-  try {
-    json = Json::parse(read_file(folder / kStateFile));
-    if (json.at("schema").get<int>() > kSchema)
-      throw Error("the checkpoint {} was written by a newer program ({}); update this one", folder.string(),
-                  json.at("program_version").get<std::string>());
-    const auto checksum = json.at("crc32").get<std::uint32_t>();
-    json.erase("crc32");
-    if (checksum_of(json) != checksum) refuse("state.json is damaged");
-    json.at("kind").get_to(state.kind);
-    json.at("program_version").get_to(state.program_version);
-    json.at("step").get_to(state.step);
-    json.at("precision").get_to(state.precision);
-    state.model = model_config_from(json.at("model"));
-    state.settings = json.at("settings");
-    json.at("dataset_fingerprint").get_to(state.dataset_fingerprint);
-    if (const Json& best = json.at("best"); !best.is_null())
-      state.best = BestValidation{best.at("step").get<std::int64_t>(), best.at("loss").get<double>()};
-    for (const char* name : {kModelFile, kOptimizerFile}) {
-      if (!fs::exists(folder / name, none)) refuse(fmt::format("{} is missing", name));
-      if (describe_file(folder / name) != json.at("files").at(name))
-        refuse(fmt::format("{} is damaged (its size or checksum is wrong)", name));
-    }
-  } catch (const Json::exception& e) {
-    refuse(fmt::format("state.json can't be read ({})", e.what()));
+  const CheckpointStateFile file = parse_checkpoint_state(read_file(folder / kStateFile), folder);
+  for (const char* name : {kModelFile, kOptimizerFile}) {
+    if (!fs::exists(folder / name, none)) refuse(fmt::format("{} is missing", name));
+    if (!file.files.contains(name) || describe_file(folder / name) != file.files.at(name))
+      refuse(fmt::format("{} is damaged (its size or checksum is wrong)", name));
   }
-  return state;
+  return file.state;
 }
 
 void load_checkpoint(const fs::path& folder, Model& model) {

@@ -6,10 +6,12 @@
 #include "io/support/checksum.h"
 #include "io/support/error.h"
 #include "io/support/files.h"
+#include "io/support/json_depth.h"
 
 namespace moleblend {
 
 using Json = nlohmann::ordered_json;
+constexpr int kDeepestDescription = 32;  // ours have four levels; the options of a later program may have more
 
 // Found by the JSON library by their names.
 static void to_json(Json& j, const SourceFile& s) {
@@ -64,6 +66,41 @@ std::string dataset_json(const DatasetInfo& info) {
   return j.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+DatasetInfo parse_dataset_json(std::string_view text, const std::string& name) {
+  if (nested_deeper(text, kDeepestDescription))
+    throw Error("{} is damaged (it is nested too deeply); delete it and run the same `moleblend prepare` with --resume",
+                name);
+  DatasetInfo info;
+  try {
+    const Json j = Json::parse(text);
+    if (!j.is_object() || j.value("format", "") != "moleblend data set")
+      throw Error("{} is not the description of a data set; name a folder made by `moleblend prepare`", name);
+    j.at("schema").get_to(info.schema);
+    if (info.schema > static_cast<int>(kDatasetSchema))
+      throw Error("{} has schema {}, and this program reads up to {}; update moleblend", name, info.schema,
+                  kDatasetSchema);
+    j.at("program_version").get_to(info.program_version);
+    j.at("fingerprint").get_to(info.fingerprint);
+    j.at("molecules").get_to(info.molecules);
+    j.at("rejected").get_to(info.rejected);
+    j.at("atoms").get_to(info.atoms);
+    j.at("pairs").get_to(info.pairs);
+    j.at("with_positions").get_to(info.with_positions);
+    j.at("labels").get_to(info.labels);
+    info.options = j.at("options").dump();
+    j.at("sources").get_to(info.sources);
+    j.at("shards").get_to(info.shards);
+  } catch (const Json::exception& e) {
+    throw Error("{} is damaged ({}); delete it and run the same `moleblend prepare` with --resume", name, e.what());
+  }
+  if (dataset_fingerprint(info) != info.fingerprint)
+    throw Error(
+        "{} is damaged (its fingerprint does not agree with its shards); delete it and run the same `moleblend "
+        "prepare` with --resume",
+        name);
+  return info;
+}
+
 DatasetInfo read_dataset_json(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / kDatasetFile;
   std::error_code error;
@@ -81,36 +118,7 @@ DatasetInfo read_dataset_json(const std::filesystem::path& folder) {
     throw Error("{} is no data set (it has no {}); name a folder made by `moleblend prepare`", folder.string(),
                 kDatasetFile);
   }
-  DatasetInfo info;
-  try {
-    const Json j = Json::parse(read_file(path));
-    if (!j.is_object() || j.value("format", "") != "moleblend data set")
-      throw Error("{} is not the description of a data set; name a folder made by `moleblend prepare`", path.string());
-    j.at("schema").get_to(info.schema);
-    if (info.schema > static_cast<int>(kDatasetSchema))
-      throw Error("{} has schema {}, and this program reads up to {}; update moleblend", path.string(), info.schema,
-                  kDatasetSchema);
-    j.at("program_version").get_to(info.program_version);
-    j.at("fingerprint").get_to(info.fingerprint);
-    j.at("molecules").get_to(info.molecules);
-    j.at("rejected").get_to(info.rejected);
-    j.at("atoms").get_to(info.atoms);
-    j.at("pairs").get_to(info.pairs);
-    j.at("with_positions").get_to(info.with_positions);
-    j.at("labels").get_to(info.labels);
-    info.options = j.at("options").dump();
-    j.at("sources").get_to(info.sources);
-    j.at("shards").get_to(info.shards);
-  } catch (const Json::exception& e) {
-    throw Error("{} is damaged ({}); delete it and run the same `moleblend prepare` with --resume", path.string(),
-                e.what());
-  }
-  if (dataset_fingerprint(info) != info.fingerprint)
-    throw Error(
-        "{} is damaged (its fingerprint does not agree with its shards); delete it and run the same `moleblend "
-        "prepare` with --resume",
-        path.string());
-  return info;
+  return parse_dataset_json(read_file(path), path.string());
 }
 
 }  // namespace moleblend
