@@ -2,8 +2,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <sstream>
 
 #include "io/support/error.h"
+#include "io/support/files.h"
 
 namespace moleblend {
 namespace {
@@ -15,23 +17,35 @@ std::string flag_of(const std::string& argument) {
 
 }  // namespace
 
-std::vector<std::string> config_arguments(const std::string& path) {
+std::vector<std::string> config_arguments_of(const std::string& text, const std::string& name) {
   std::vector<CLI::ConfigItem> items;
   try {
-    items = CLI::ConfigTOML().from_file(path);
-  } catch (const CLI::Error&) {
-    throw UsageError("can't read the configuration file {}; check the path", path);
+    std::istringstream stream(text);
+    items = CLI::ConfigTOML().from_config(stream);
+  } catch (const std::exception& e) {  // CLI11's own errors, and in some versions the standard library's
+    throw UsageError("{} can't be read as settings ({}); write a line for each flag, as in `steps = 1000`", name,
+                     e.what());
   }
   std::vector<std::string> arguments;
   for (const CLI::ConfigItem& item : items) {
     if (!item.parents.empty() || item.name == "++" || item.name == "--")
-      throw UsageError("{} has a section [{}]; write the flags without sections, as in `steps = 1000`", path,
+      throw UsageError("{} has a section [{}]; write the flags without sections, as in `steps = 1000`", name,
                        item.fullname());
     std::string value;
     for (const std::string& input : item.inputs) value += (value.empty() ? "" : ",") + input;
     arguments.push_back("--" + item.name + "=" + value);
   }
   return arguments;
+}
+
+std::vector<std::string> config_arguments(const std::string& path) {
+  std::string text;
+  try {
+    text = read_file(path);
+  } catch (const Error&) {
+    throw UsageError("can't read the configuration file {}; check the path", path);
+  }
+  return config_arguments_of(text, path);
 }
 
 std::vector<std::string> with_defaults(std::vector<std::string> arguments, const std::vector<std::string>& more) {

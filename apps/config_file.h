@@ -10,6 +10,9 @@ namespace moleblend {
 /// UsageError for a file that can't be read or has sections.
 std::vector<std::string> config_arguments(const std::string& path);
 
+/// The same for a text; `name` stands in messages.
+std::vector<std::string> config_arguments_of(const std::string& text, const std::string& name);
+
 /// `arguments` of a verb, and those of `more` whose flag is not among them.
 std::vector<std::string> with_defaults(std::vector<std::string> arguments, const std::vector<std::string>& more);
 

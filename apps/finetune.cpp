@@ -103,6 +103,7 @@ Experiment resume(const FinetuneFlags& given, const CLI::App& verb) {
     throw UsageError("--resume goes on in its own folder; leave --output away");
   const std::vector<std::string> kept = kept_arguments(e.run);
   e.lock.emplace(e.run);
+  remove_partial_files(e.run);
   e.flags = parse(with_defaults(given_arguments(verb), kept));
   e.settings = e.flags.settings();
   const FinetuneSettings then = parse(kept).settings();
@@ -221,12 +222,22 @@ Json score(const Experiment& e, Model& model, const fs::path& folder, const Fine
   return result;
 }
 
+/// The scores that a finished seed has written; null, with a warning, if they can't be read: they are made again.
+std::optional<Json> finished_result(const fs::path& file) {
+  Json result = Json::parse(read_file(file), nullptr, false);
+  if (result.is_object() && result.contains("seed") && result.contains("test")) return result;
+  warn(fmt::format("{} is damaged; the checkpoint is scored again", file.string()));
+  return std::nullopt;
+}
+
 /// One seed from where it stands to its scores; null if it was stopped, with the signal.
 std::optional<Json> run_seed(const Experiment& e, std::uint64_t seed, Model& model, int& signal) {
   const FinetuneSettings& s = e.settings;
   const fs::path folder = e.run / fmt::format("seed-{}", seed);
   std::error_code none;
-  if (fs::exists(folder / "result.json", none)) return Json::parse(read_file(folder / "result.json"));
+  if (fs::exists(folder / "result.json", none)) {
+    if (const auto result = finished_result(folder / "result.json")) return result;
+  }
   create_folders(folder / "checkpoints");
   const auto from = CheckpointStore(folder / "checkpoints", {}).newest(warn);
   if (from) {
@@ -303,11 +314,14 @@ void run_finetune(const CLI::App& verb, const FinetuneFlags& flags, const Common
   const std::unique_ptr<Model> model = make_model(e.settings.model, e.settings.place);
   initial_values(e.settings, e.settings.loader.seed, *model);  // before a folder is made for what can't start
   if (!resumed) {
+    const std::string config = to_toml(e.flags);  // refuses what it can't hold, before there is a folder
     e.lock.emplace(e.run);
     check_new_run(e.run);
-    write_file(e.run / "config.toml", to_toml(e.flags));
-    write_split(e);
+    remove_partial_files(e.run);
+    write_file(e.run / "config.toml", config);
   }
+  if (std::error_code none; !fs::exists(e.run / "split.csv", none))
+    write_split(e);  // also of a run that was killed here
   if (!e.quiet) print_start(e, *model);
   std::vector<Json> seeds;
   for (std::int64_t k = 0; k < e.settings.seeds; ++k) {

@@ -10,7 +10,9 @@
 #include "apps/verb.h"
 #include "engine/model/batch_too_large.h"
 #include "engine/ranks/agreement.h"
+#include "io/prepare/reasons.h"
 #include "io/support/error.h"
+#include "io/support/fatal_signals.h"
 
 namespace moleblend {
 
@@ -24,7 +26,7 @@ CLI::App* add_verb(CLI::App& program, const std::string& name, const std::string
 }
 
 void warn(const std::string& text) {
-  std::cerr << "moleblend: warning: " << text << "\n";
+  std::cerr << "moleblend: warning: " << one_line(text) << "\n";
 }
 
 namespace {
@@ -51,6 +53,7 @@ std::string remedy(const CLI::App& verb, const BatchTooLarge& batch) {
 
 int main(int argc, char** argv) {
   using namespace moleblend;
+  handle_fatal_signals();
   CLI::App program{
       "moleblend turns molecule files into a pretrained molecular encoder (MoleBLEND) and uses it.\n"
       "A usual day: prepare, pretrain, evaluate. `moleblend VERB --help` explains each verb."};

@@ -197,9 +197,12 @@ void run_pretrain(const CLI::App& verb, const PretrainFlags& flags, CommonFlags 
   check_agreement(p, ranks);
   together(ranks, [&] {
     if (resumed || !ranks.first()) return;
+    const std::string config =
+        to_toml(p.settings, p.data_path.string());  // refuses what it can't hold, before there is a folder
     p.lock.emplace(p.run);
     check_new_run(p.run);
-    write_file(p.run / "config.toml", to_toml(p.settings, p.data_path.string()));
+    remove_partial_files(p.run);
+    write_file(p.run / "config.toml", config);
   });
   if (!common.quiet) print_start(p);
   if (ranks.size() > 1) {

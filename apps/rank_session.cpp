@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "engine/ranks/start_ranks.h"
+#include "io/prepare/reasons.h"
 
 namespace moleblend {
 namespace {
@@ -28,8 +29,8 @@ int end_over(const std::string& what, int status) {
   const bool many = joined && joined->size() > 1;
   const bool tell_rank = many && !joined->leaving();
   std::cerr << "moleblend: "
-            << (tell_rank ? fmt::format("rank {} on {}: ", joined->rank(), host_name()) : std::string()) << what
-            << std::endl;
+            << (tell_rank ? fmt::format("rank {} on {}: ", joined->rank(), host_name()) : std::string())
+            << one_line(what) << std::endl;
   if (tell_rank) joined->abort(status);
   return status;
 }

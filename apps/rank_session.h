@@ -10,7 +10,7 @@ namespace moleblend {
 /// Joins the processes that mpirun or srun has started, or is alone. Once in a process.
 Ranks& join_ranks(double deadline_s);
 
-/// Says in one line on standard error what ends the program, with the rank where there are many, and gives `status`. Where the other ranks
+/// Says in one line on standard error, whatever names of files and columns it quotes, what ends the program, with the rank where there are many, and gives `status`. Where the other ranks
 /// don't know of it, ends them too.
 int end_over(const std::string& what, int status);
 

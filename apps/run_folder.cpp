@@ -10,6 +10,13 @@ namespace moleblend {
 
 namespace fs = std::filesystem;
 
+namespace {
+/// What a program leaves that is killed while it writes the first file of a run.
+bool is_cut_start(const fs::path& path) {
+  return path.filename().string().starts_with(".config.toml.");
+}
+}  // namespace
+
 void check_new_run(const fs::path& run) {
   std::error_code none;
   if (fs::exists(run / "config.toml", none))
@@ -18,7 +25,7 @@ void check_new_run(const fs::path& run) {
   if (fs::exists(run, none) && !fs::is_directory(run, none))
     throw Error("{} is a file; choose another --output", run.string());
   for (const auto& entry : fs::directory_iterator(run, none))
-    if (entry.path().filename() != ".lock")
+    if (entry.path().filename() != ".lock" && !is_cut_start(entry.path()))
       throw Error("{} is not empty ({} is in it); choose another --output", run.string(),
                   entry.path().filename().string());
 }
@@ -52,10 +59,19 @@ void refuse_change(const fs::path& run, const nlohmann::ordered_json& here, cons
         run.string(), difference, where);
 }
 
-std::string TomlText::quoted(std::string_view value) {
-  // A literal string where there are quotation marks: nothing is escaped there.
-  const char quote = value.find('"') == std::string_view::npos ? '"' : '\'';
-  return quote + std::string(value) + quote;
+std::string TomlText::line_of(std::string_view key, std::string_view value) {
+  const std::vector<std::string> meant = {fmt::format("--{}={}", key, value)};
+  // The reader knows no escapes in some versions, and comments inside of quotation marks in others: what it makes of a line decides.
+  for (const char quote : {'"', '\''}) {
+    std::string line = fmt::format("{} = {}{}{}\n", key, quote, value, quote);
+    // A backslash is one between single quotation marks only.
+    if (quote == '"' && value.find('\\') != std::string_view::npos) continue;
+    if (config_arguments_of(line, "config.toml") == meant) return line;
+  }
+  throw UsageError(
+      "--{} \"{}\" holds characters that a run's config.toml can't keep; use a name without #, quotation marks and "
+      "line breaks",
+      key, value);
 }
 
 }  // namespace moleblend

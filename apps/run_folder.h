@@ -26,7 +26,7 @@ std::vector<std::string> given_arguments(const CLI::App& verb);
 void refuse_change(const std::filesystem::path& run, const nlohmann::ordered_json& here,
                    const nlohmann::ordered_json& there, std::string_view where);
 
-/// The text of a config.toml, that --config reads back.
+/// The text of a config.toml, that --config reads back: add() throws UsageError for a text that would not be read as it was.
 class TomlText {
  public:
   explicit TomlText(std::string_view comment) : text_(fmt::format("# {}\n", comment)) {}
@@ -34,7 +34,7 @@ class TomlText {
   template <class T>
   void add(std::string_view key, const T& value) {
     if constexpr (std::is_convertible_v<const T&, std::string_view>) {
-      text_ += fmt::format("{} = {}\n", key, quoted(value));
+      text_ += line_of(key, value);
     } else {
       text_ += fmt::format("{} = {}\n", key, value);
     }
@@ -42,7 +42,7 @@ class TomlText {
   const std::string& text() const { return text_; }
 
  private:
-  static std::string quoted(std::string_view value);
+  static std::string line_of(std::string_view key, std::string_view value);
   std::string text_;
 };
 

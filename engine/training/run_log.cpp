@@ -59,9 +59,11 @@ void RunLog::sync() {
 }
 
 void RunLog::fail() const {
-  throw Error("can't write {}: {}; {}", path_.string(), std::strerror(errno),
-              errno == ENOSPC || errno == EDQUOT ? "free some space, then go on with --resume"
-                                                 : "check the run folder and its permissions");
+  const int error = errno;
+  const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+  throw Error("can't write {}: {}; {}", path_.string(), std::strerror(error),
+              full ? "free some space, or raise the limit of the size of files (ulimit -f), then go on with --resume"
+                   : "check the run folder and its permissions");
 }
 
 }  // namespace moleblend

@@ -15,7 +15,8 @@ namespace {
 
 constexpr const char* kRunFile = "prepare.json";
 constexpr const char* kRejectedFile = "rejected.csv";
-constexpr std::size_t kShownText = 100;  // characters of a rejected record's text
+constexpr std::size_t kShownText = 100;   // characters of a rejected record's text
+constexpr std::size_t kReasonColumn = 4;  // of header_row()
 
 using Json = nlohmann::ordered_json;
 
@@ -144,7 +145,8 @@ OutputFolder::OutputFolder(const PrepareOptions& options, const Inputs& inputs, 
       throw Error("{} is not empty and holds no run to go on with (no {}); name another folder", path_.string(),
                   kRunFile);
     compare_runs(path_, read_file(run_file), now);
-    for (const ShardEntry& shard : finished_shards(path_))
+    whole_ = finished_shards(path_);
+    for (const ShardEntry& shard : whole_)
       if (has_rejected_rows(path_, shard)) {
         done_.insert(shard.block);
         rejected_before_ += shard.rejected;
@@ -152,6 +154,12 @@ OutputFolder::OutputFolder(const PrepareOptions& options, const Inputs& inputs, 
   } else {
     write_file(run_file, now);
   }
+}
+
+bool OutputFolder::holds(const ShardEntry& shard) const {
+  const auto at = std::lower_bound(whole_.begin(), whole_.end(), shard.block,
+                                   [](const ShardEntry& s, std::uint64_t block) { return s.block < block; });
+  return at != whole_.end() && *at == shard;
 }
 
 BlockWriter::BlockWriter(const OutputFolder& folder, const Inputs& inputs, std::uint64_t block,
@@ -207,7 +215,12 @@ std::map<std::string, std::uint64_t> rejected_reasons(const std::filesystem::pat
   std::vector<std::string> row;
   std::map<std::string, std::uint64_t> reasons;
   reader.next(row);  // the header
-  while (reader.next(row)) ++reasons[kind_of_reason(row.at(4))];
+  while (reader.next(row)) {
+    if (row.size() <= kReasonColumn)
+      throw Error("{}, line {}: a row without a reason; delete {} and run the same `moleblend prepare` with --resume",
+                  (folder / kRejectedFile).string(), reader.line(), kDatasetFile);
+    ++reasons[kind_of_reason(row[kReasonColumn])];
+  }
   return reasons;
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "io/dataset/shard_writer.h"
 #include "io/prepare/prepare.h"
@@ -26,6 +27,8 @@ class OutputFolder {
 
   /// Whether a block was done before this run.
   bool has(std::uint64_t block) const { return done_.contains(block); }
+  /// Whether a shard was there before this run, whole and as its data set describes it.
+  bool holds(const ShardEntry& shard) const;
   bool done_before() const { return !done_.empty(); }
   /// Rejected records of the blocks that were done before.
   std::uint64_t rejected_before() const { return rejected_before_; }
@@ -34,7 +37,8 @@ class OutputFolder {
  private:
   std::filesystem::path path_;
   std::optional<FolderLock> lock_;
-  std::set<std::uint64_t> done_;
+  std::vector<ShardEntry> whole_;  // by block
+  std::set<std::uint64_t> done_;   // blocks of whole_ whose rejected records are known, too
   std::uint64_t rejected_before_ = 0;
 };
 

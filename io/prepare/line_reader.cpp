@@ -79,7 +79,7 @@ bool LineReader::next(std::string& line) {
     ended = found != nullptr;
   } while (!ended && fill());
   if (!ended && !failure_.empty()) return false;
-  if (!line.empty() && line.back() == '\r') line.pop_back();
+  while (!line.empty() && line.back() == '\r') line.pop_back();  // several where a text was converted twice
   return true;
 }
 

@@ -137,6 +137,9 @@ std::string dataset_options(const PrepareOptions& options, const std::string& op
 bool is_complete(const PrepareOptions& options, const OutputFolder& folder, PrepareSummary& summary) {
   if (!options.resume || !std::filesystem::exists(folder.path() / kDatasetFile)) return false;
   const DatasetInfo info = read_dataset_json(folder.path());
+  // A shard may have been deleted since, for it was damaged.
+  if (!std::all_of(info.shards.begin(), info.shards.end(), [&](const ShardEntry& s) { return folder.holds(s); }))
+    return false;
   const auto text = nlohmann::json::parse(info.options);
   const std::string part = fmt::format("{}/{}", options.part, options.parts);
   if (text.value("part", part) != part) return false;  // a folder without missing parts names none

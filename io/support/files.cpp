@@ -26,6 +26,8 @@ const char* remedy(int error) {
     case ENOSPC:
     case EDQUOT:
       return "free some space and run again";
+    case EFBIG:
+      return "raise the limit of the size of files (ulimit -f) and run again";
     case EACCES:
     case EPERM:
     case EROFS:
