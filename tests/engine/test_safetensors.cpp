@@ -2,13 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <numeric>
-#include <random>
 
 #include "engine/training/safetensors.h"
 #include "io/support/error.h"
@@ -146,9 +143,8 @@ TEST(Safetensors, RefusesFilesThatAreTooShortForTheirHeader) {
   EXPECT_TRUE(Safetensors::open(path).tensors().empty());
 }
 
-/// Cut at every length and with every header byte changed: an Error or a file that can be read to its last byte, never
-/// anything else.
-TEST(Safetensors, EveryTruncationAndEveryFlippedByteIsSafe) {
+/// Changed bytes are tests/fuzz/fuzz_safetensors.cpp's.
+TEST(Safetensors, EveryTruncationIsRefused) {
   const TemporaryFolder folder;
   const std::vector<float> f{1, 2, 3, 4};
   const TensorToWrite tensors[] = {tensor("weight", TensorType::f32, {2, 2}, f),
@@ -168,15 +164,6 @@ TEST(Safetensors, EveryTruncationAndEveryFlippedByteIsSafe) {
   };
   ASSERT_TRUE(accepts(good));
   for (std::size_t n = 0; n < good.size(); ++n) EXPECT_FALSE(accepts(good.substr(0, n))) << "cut at " << n;
-  std::mt19937_64 random(1);
-  int refused = 0;
-  const std::size_t header = good.size() - 32;
-  for (std::size_t k = 0; k < header; ++k) {
-    std::string bad = good;
-    bad[k] = static_cast<char>(bad[k] ^ (1 + random() % 255));
-    refused += !accepts(bad);
-  }
-  EXPECT_GT(refused, static_cast<int>(header / 2));
 }
 
 TEST(Safetensors, WriterRefusesWhatItCannotMean) {
