@@ -21,6 +21,8 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kPollInterval = std::chrono::milliseconds(5);
+// Short beside what is waited for: a line of a log, a folder that is there while a checkpoint is written.
+constexpr auto kBriefInterval = std::chrono::microseconds(500);
 
 /// The environment of this process, with exit status 99 for what the sanitizers find. Threads that wait let go of their core: tests share
 /// the machine with each other.
@@ -43,9 +45,9 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
   return result;
 }
 
-/// The command of the program with these arguments.
-std::vector<std::string> with_program(const std::vector<std::string>& arguments) {
-  std::vector<std::string> words{program()};
+/// The command of the program with these arguments, after the words of what starts it.
+std::vector<std::string> with_program(const std::vector<std::string>& arguments, std::vector<std::string> words = {}) {
+  words.push_back(program());
   words.insert(words.end(), arguments.begin(), arguments.end());
   return words;
 }
@@ -89,7 +91,12 @@ std::string program() {
 }
 
 Outcome run_program(const std::vector<std::string>& arguments, std::chrono::seconds deadline) {
-  return run_command(with_program(arguments), deadline);
+  return run_program_under({}, arguments, deadline);
+}
+
+Outcome run_program_under(const std::vector<std::string>& words, const std::vector<std::string>& arguments,
+                          std::chrono::seconds deadline) {
+  return run_command(with_program(arguments, words), deadline);
 }
 
 Outcome run_command(const std::vector<std::string>& words, std::chrono::seconds deadline) {
@@ -116,21 +123,29 @@ std::string succeed(const std::vector<std::string>& arguments) {
   return outcome.out;
 }
 
-bool kill_program_after(const std::vector<std::string>& arguments, const fs::path& file, int lines,
-                        std::chrono::seconds deadline) {
+bool kill_program_when(const std::vector<std::string>& arguments, const std::function<bool()>& now,
+                       const std::function<void()>& at, std::chrono::seconds deadline) {
   const TemporaryFolder folder;
   const auto end = Clock::now() + deadline;
   const pid_t pid = start(with_program(arguments), folder / "out", folder / "err");
   int wait_status = 0;
   while (!ended(pid, wait_status)) {
-    const bool reached = fs::exists(file) && static_cast<int>(lines_of(read_file(file)).size()) >= lines;
+    const bool reached = now();
     if (reached || Clock::now() > end) {
+      if (reached && at) at();
       kill_and_wait(pid);
       return reached;
     }
-    std::this_thread::sleep_for(kPollInterval);
+    std::this_thread::sleep_for(kBriefInterval);
   }
   return false;
+}
+
+bool kill_program_after(const std::vector<std::string>& arguments, const fs::path& file, int lines,
+                        std::chrono::seconds deadline) {
+  return kill_program_when(
+      arguments, [&] { return fs::exists(file) && static_cast<int>(lines_of(read_file(file)).size()) >= lines; }, {},
+      deadline);
 }
 
 TemporaryFolder::TemporaryFolder() {

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,14 @@ std::string program();
 
 /// Runs the program, which must succeed: a failure of the test that tells the command if not. Returns its standard output.
 std::string succeed(const std::vector<std::string>& arguments);
+
+/// The same started by another program, as in {"nice", "-n", "5"}: the words before the program's own name.
+Outcome run_program_under(const std::vector<std::string>& words, const std::vector<std::string>& arguments,
+                          std::chrono::seconds deadline = std::chrono::minutes(10));
+
+/// Starts the program and calls `at` once `now` says so, then kills it with SIGKILL and waits. False, without a call, if it ended by itself before.
+bool kill_program_when(const std::vector<std::string>& arguments, const std::function<bool()>& now,
+                       const std::function<void()>& at = {}, std::chrono::seconds deadline = std::chrono::minutes(10));
 
 /// Starts the program and kills it with SIGKILL once `file` has at least `lines` lines. False if it ended by itself before.
 bool kill_program_after(const std::vector<std::string>& arguments, const std::filesystem::path& file, int lines,

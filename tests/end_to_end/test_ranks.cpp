@@ -37,9 +37,8 @@ class RanksOfMpi : public ::testing::Test {
   }
 
   static Outcome mpirun(int ranks, const Arguments& arguments) {
-    Arguments words{"mpirun", "-n", std::to_string(ranks), "--oversubscribe", "--bind-to", "none", program()};
-    words.insert(words.end(), arguments.begin(), arguments.end());
-    return run_command(words, std::chrono::minutes(3));
+    return run_program_under({"mpirun", "-n", std::to_string(ranks), "--oversubscribe", "--bind-to", "none"}, arguments,
+                             std::chrono::minutes(3));
   }
   Arguments pretrain(const std::string& run, Arguments more = {}) {
     Arguments arguments{"pretrain",     "--data",    data,
