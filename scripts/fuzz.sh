@@ -6,8 +6,9 @@
 #     --jobs N      compilers at a time (default: the cores, or what memory allows)
 #     TARGET        shard, safetensors, csv, ... : tests/fuzz/fuzz_TARGET.cpp (default: all)
 #
-# Begins with tests/fuzz/corpus/TARGET. New inputs that reach new code are kept in build/fuzz/corpus/TARGET, and inputs that break a parser in
-# build/fuzz/crashes: put one that is mended into the corpus, for test_fuzz replays it. Exit status: 0 if nothing broke, 1 if something did.
+# Begins with tests/fuzz/corpus/TARGET. New inputs that reach new code are kept in build/fuzz/corpus/TARGET, and inputs that break a
+# parser in build/fuzz/crashes: put one that is mended into the corpus, for test_fuzz replays it. Exit status: 0 if nothing broke, 1 if
+# something did.
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -20,7 +21,7 @@ while (($# > 0)); do
       if [[ $1 == --seconds ]]; then seconds=$2; else jobs=$2; fi
       shift
       ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
     -*) warn "unknown option $1; see scripts/fuzz.sh --help" && exit 2 ;;
     *) targets+=("$1") ;;
   esac

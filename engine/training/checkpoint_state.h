@@ -18,7 +18,8 @@ struct CheckpointStateFile {
 /// With a checksum of itself. The same values give the same text.
 std::string checkpoint_state_text(const CheckpointStateFile& file);
 
-/// The other way. Throws Error naming `folder`, the checkpoint, for a text that is damaged, of a newer program, or of a model that can't be.
+/// The other way. Throws Error naming `folder`, the checkpoint, for a text that is damaged, of a newer program, or of a model that can't
+/// be.
 CheckpointStateFile parse_checkpoint_state(std::string_view text, const std::filesystem::path& folder);
 
 }  // namespace moleblend

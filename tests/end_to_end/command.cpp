@@ -124,7 +124,7 @@ std::string succeed(const std::vector<std::string>& arguments) {
 }
 
 bool kill_program_when(const std::vector<std::string>& arguments, const std::function<bool()>& now,
-                       const std::function<void()>& at, std::chrono::seconds deadline) {
+                       std::chrono::seconds deadline) {
   const TemporaryFolder folder;
   const auto end = Clock::now() + deadline;
   const pid_t pid = start(with_program(arguments), folder / "out", folder / "err");
@@ -132,7 +132,6 @@ bool kill_program_when(const std::vector<std::string>& arguments, const std::fun
   while (!ended(pid, wait_status)) {
     const bool reached = now();
     if (reached || Clock::now() > end) {
-      if (reached && at) at();
       kill_and_wait(pid);
       return reached;
     }
@@ -144,7 +143,7 @@ bool kill_program_when(const std::vector<std::string>& arguments, const std::fun
 bool kill_program_after(const std::vector<std::string>& arguments, const fs::path& file, int lines,
                         std::chrono::seconds deadline) {
   return kill_program_when(
-      arguments, [&] { return fs::exists(file) && static_cast<int>(lines_of(read_file(file)).size()) >= lines; }, {},
+      arguments, [&] { return fs::exists(file) && static_cast<int>(lines_of(read_file(file)).size()) >= lines; },
       deadline);
 }
 

@@ -32,9 +32,9 @@ std::string succeed(const std::vector<std::string>& arguments);
 Outcome run_program_under(const std::vector<std::string>& words, const std::vector<std::string>& arguments,
                           std::chrono::seconds deadline = std::chrono::minutes(10));
 
-/// Starts the program and calls `at` once `now` says so, then kills it with SIGKILL and waits. False, without a call, if it ended by itself before.
+/// Starts the program and kills it with SIGKILL once `now` says so. False if it ended by itself before.
 bool kill_program_when(const std::vector<std::string>& arguments, const std::function<bool()>& now,
-                       const std::function<void()>& at = {}, std::chrono::seconds deadline = std::chrono::minutes(10));
+                       std::chrono::seconds deadline = std::chrono::minutes(10));
 
 /// Starts the program and kills it with SIGKILL once `file` has at least `lines` lines. False if it ended by itself before.
 bool kill_program_after(const std::vector<std::string>& arguments, const std::filesystem::path& file, int lines,

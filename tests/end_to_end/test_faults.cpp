@@ -1,5 +1,5 @@
-// Faults under a run: killed anywhere, its newest files damaged, the disk full, the folder read-only or in use. It goes on to the same bytes as a run that
-// nothing happened to, or stops with one line.
+// Faults under a run: killed anywhere, its newest files damaged, the disk full, the folder read-only or in use. It goes on to the same
+// bytes as a run that nothing happened to, or stops with one line.
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// Faults under prepare and finetune: killed anywhere, a full disk, damaged shards and results. The end is the same bytes, or one line that says what to do, and
-// what it says to do helps.
+// Faults under prepare and finetune: killed anywhere, a full disk, damaged shards and results. The end is the same bytes, or one line
+// that says what to do, and what it says to do helps.
 
 #include <gtest/gtest.h>
 

@@ -31,7 +31,8 @@ std::uint32_t crc_of(const std::string& bytes, std::size_t begin, std::size_t en
 
 enum class Sizes { as_they_are, right };
 
-/// Makes checksums, and sizes if wanted, agree with the bytes as far as the tables lie within them, so that what is behind the checksums is reached.
+/// Makes checksums, and sizes if wanted, agree with the bytes as far as the tables lie within them, so that what is behind the checksums
+/// is reached.
 void make_checksums_right(std::string& shard, Sizes sizes) {
   if (shard.size() < sizeof(ShardHeader) + kChecksumBytes) return;
   const auto molecules = load<std::uint64_t>(shard, offsetof(ShardHeader, molecules));

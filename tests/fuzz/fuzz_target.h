@@ -1,7 +1,8 @@
 #pragma once
-// What the fuzz targets share. A target is a file fuzz_NAME.cpp with LLVMFuzzerTestOneInput: it shows the bytes to a parser of ours, which must read
-// them or throw Error, and nothing else; what it reads must come out the same when it is written and read again. Each is built in two ways: into
-// test_fuzz, which replays the corpus and simple mutations of it (test_replay.cpp), and, with clang, as a libFuzzer program (scripts/fuzz.sh).
+// What the fuzz targets share. A target is a file fuzz_NAME.cpp with LLVMFuzzerTestOneInput: it shows the bytes to a parser of ours,
+// which must read them or throw Error, and nothing else; what it reads must come out the same when it is written and read again. Each is
+// built in two ways: into test_fuzz, which replays the corpus and simple mutations of it (test_replay.cpp), and, with clang, as a
+// libFuzzer program (scripts/fuzz.sh).
 
 #include <sys/mman.h>
 #include <unistd.h>

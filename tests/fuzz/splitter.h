@@ -13,7 +13,8 @@ namespace moleblend::fuzz {
 inline std::vector<Record> split(std::string_view text, const std::string& format, const ColumnNames& columns = {}) {
   const MemoryFile file(text);
   const auto source = open_records(file.path(), format, columns);
-  // A record takes a byte at least, but for one that tells that the file is damaged. What is packed may be long: it is bounded by its lines.
+  // A record takes a byte at least, but for one that tells that the file is damaged. What is packed may be long: it is bounded by its
+  // lines.
   constexpr std::size_t kEnough = 1 << 20;
   std::vector<Record> records;
   for (Record record; source->next(record);) {

@@ -1,5 +1,6 @@
-// The fuzz targets without a fuzzer: each sees its corpus, every byte of the small files of it changed, and some thousand inputs that a fixed seed makes
-// of it by cutting, changing and joining. Of a build with sanitizers they do the real work. What libFuzzer finds is put into the corpus.
+// The fuzz targets without a fuzzer: each sees its corpus, every byte of the small files of it changed, and some thousand inputs that a
+// fixed seed makes of it by cutting, changing and joining. Of a build with sanitizers they do the real work. What libFuzzer finds is put
+// into the corpus.
 
 #include <gtest/gtest.h>
 
