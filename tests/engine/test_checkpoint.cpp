@@ -130,6 +130,9 @@ TEST(Checkpoint, DamageIsSeenWhereverItIs) {
     fs::remove(path / file);
     EXPECT_THROW(read_checkpoint(path), Error) << file << " gone";
   }
+  write_file(path / "state.json", std::string(100'000, '['));
+  const std::string text = error_of([&] { read_checkpoint(path); });
+  EXPECT_NE(text.find("nested too deeply"), std::string::npos) << text;
 }
 
 TEST(CheckpointStore, TheNewestWholeOneIsFoundAndDamagedOnesAreNamed) {

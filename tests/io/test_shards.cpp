@@ -239,6 +239,8 @@ TEST(DatasetFolder, SaysWhatIsWrong) {
   EXPECT_THAT(open_error(), HasSubstr("dataset.json is damaged"));
   write_file(json, "[]");
   EXPECT_THAT(open_error(), HasSubstr("not the description of a data set"));
+  write_file(json, std::string(100'000, '['));
+  EXPECT_THAT(open_error(), HasSubstr("nested too deeply"));
   std::string newer = good_json;
   newer.replace(newer.find("\"schema\": 1"), 11, "\"schema\": 9");
   write_file(json, newer);
