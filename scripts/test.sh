@@ -4,7 +4,7 @@
 #   scripts/test.sh [--full] [--label L] [--jobs N]
 #     --full      also what takes long: nvcc's kernels, kernels in other schedules of their threads, and the tests under the address,
 #                 undefined-behaviour and thread sanitizers
-#     --label L   only the tests with this label: gradient, golden, io, features, engine, invariance, end_to_end, cuda_on_cpu,
+#     --label L   only the tests with this label: gradient, golden, io, fuzz, features, engine, invariance, end_to_end, cuda_on_cpu,
 #                 cuda_schedules, cuda_mutants, cuda_compile, cuda (a regular expression)
 #     --jobs N    compilers at a time (default: the cores, or what memory allows)
 #
