@@ -14,6 +14,7 @@
 #include "apps/name_list.h"
 #include "apps/verb.h"
 #include "io/chemistry/chemistry.h"
+#include "io/prepare/merge.h"
 #include "io/support/error.h"
 #include "io/support/progress.h"
 
@@ -28,17 +29,17 @@ constexpr const char* kFooter =
     "  moleblend prepare --input BBBP.csv --label-columns p_np --output bbbp\n"
     "  moleblend prepare --pair data.csv.gz pcqm4m-v2-train.sdf --label-columns homolumogap --output pcqm\n"
     "  moleblend prepare --input library.smi.gz --conformers 4 --part 3/100 --output part3     (one job of an array)\n"
+    "  moleblend prepare --merge part1 part2 … part100 --output library                        (after the last job)\n"
     "\n"
     "Every input record ends up in the data set or in its rejected.csv (records are counted from 0, lines from 1).\n"
-    "The data set is the same, byte for byte, for any number of workers, after --resume, and when the shard-* and\n"
-    "rejected-* files of all parts are moved into one part's folder and prepare is run there with --resume and without "
-    "--part.";
+    "The data set is the same, byte for byte, for any number of workers, after --resume, and merged from parts.";
 
 struct Flags {
   CommonFlags common;
   InputFlags input;
   PrepareOptions options;
   std::string output, part = "1/1", labels;
+  std::vector<std::string> merge;
 };
 
 void parse_part(const std::string& text, PrepareOptions& options) {
@@ -97,16 +98,30 @@ void print_summary(const PrepareSummary& s, const PrepareOptions& o) {
                count_text(static_cast<std::uint64_t>(s.seconds > 0 ? static_cast<double>(s.read) / s.seconds : 0)));
 }
 
-void run(Flags& flags) {
+PrepareSummary merged(const Flags& flags, const PrepareOptions& o) {
+  if (flags.input.given() || flags.part != "1/1")
+    throw UsageError("--merge reads no molecules: its parts have them; leave --input, --pair and --part away");
+  return merge_parts({.parts = {flags.merge.begin(), flags.merge.end()},
+                      .output = o.output,
+                      .resume = o.resume,
+                      .quiet = flags.common.quiet});
+}
+
+PrepareSummary prepared(Flags& flags) {
   PrepareOptions& o = flags.options;
   flags.input.resolve(o);
-  o.output = flags.output;
   o.columns.labels = split_names(flags.labels);
   o.quiet = flags.common.quiet;
   o.program_version = MOLEBLEND_VERSION;
   parse_part(flags.part, o);
   const std::unique_ptr<Chemistry> chemistry = load_chemistry();
-  const PrepareSummary summary = prepare(o, *chemistry);
+  return prepare(o, *chemistry);
+}
+
+void run(Flags& flags) {
+  PrepareOptions& o = flags.options;
+  o.output = flags.output;
+  const PrepareSummary summary = flags.merge.empty() ? prepared(flags) : merged(flags, o);
   if (flags.common.json)
     std::cout << summary_json(summary, o).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
   else if (!flags.common.quiet)
@@ -132,6 +147,10 @@ void add_prepare(CLI::App& program) {
       ->group("Columns");
   verb->add_option("--part", flags->part, "Do the i-th of n parts (i from 1): blocks b with b mod n = i - 1")
       ->type_name("i/n")
+      ->group("Run");
+  verb->add_option("--merge", flags->merge,
+                   "Folders of all n parts: they become one data set; molecules are not read again")
+      ->type_name("DIR")
       ->group("Run");
   verb->add_flag("--resume", o.resume, "Go on with an interrupted run in the output folder")->group("Run");
   verb->add_option("--block-size", o.block_size, "Input records a shard")->capture_default_str()->group("Run");

@@ -66,7 +66,7 @@ quietly() {
 # ctest_stage PRESET REGULAR_EXPRESSION_OF_LABELS: empty for all.
 ctest_stage() {
   local preset=$1 labels=$2 log=$logs/$1-ctest.log status=0
-  local arguments=(--preset "$preset" --parallel 1 --timeout 900)
+  local arguments=(--preset "$preset" --parallel "$(cores)" --timeout 900)
   [[ -z $labels ]] || arguments+=(--label-regex "$labels")
   [[ $selection == all ]] || arguments+=(--label-exclude '^(cuda|cuda_compile|cuda_schedules)$')
   ctest "${arguments[@]}" 2>&1 | tee "$log" || status=1

@@ -20,10 +20,6 @@ constexpr std::size_t kReasonColumn = 4;  // of header_row()
 
 using Json = nlohmann::ordered_json;
 
-std::string rejected_part_name(std::uint64_t block) {
-  return fmt::format("rejected-{:08}.csv", block);
-}
-
 bool is_rejected_part(const std::filesystem::path& path) {
   const std::string name = path.filename().string();
   return name.starts_with("rejected-") && name.ends_with(".csv");
@@ -42,7 +38,7 @@ std::uint64_t count_rows(const std::filesystem::path& path) {
 }
 
 bool has_rejected_rows(const std::filesystem::path& folder, const ShardEntry& shard) {
-  const std::filesystem::path part = folder / rejected_part_name(shard.block);
+  const std::filesystem::path part = rejected_part(folder, shard.block);
   if (shard.rejected == 0) return true;
   try {
     return std::filesystem::exists(part) && count_rows(part) == shard.rejected;
@@ -51,7 +47,32 @@ bool has_rejected_rows(const std::filesystem::path& folder, const ShardEntry& sh
   }
 }
 
-std::string run_text(const Inputs& inputs, const std::string& option_text, const std::string& version) {
+}  // namespace
+
+std::string describe_options(const PrepareOptions& o, Chemistry& chemistry) {
+  const ConformerOptions& c = o.read.conformers;
+  Json text;
+  text["chemistry"] = chemistry.versions();
+  text["format"] = o.format;
+  text["smiles_column"] = o.columns.smiles;
+  text["label_columns"] = o.columns.labels;
+  text["id_column"] = o.columns.identifier;
+  text["keep_hydrogens"] = o.read.keep_hydrogens;
+  text["positions"] = o.read.use_positions;
+  text["conformers"] = c.count;
+  text["conformer_engine"] = c.engine == ConformerEngine::rdkit ? "rdkit" : "openbabel";
+  text["fallback"] = c.fallback;
+  text["force_field_steps"] = c.force_field_steps;
+  text["require_conformers"] = c.required;
+  text["max_atoms"] = o.max_atoms;
+  text["seed"] = o.seed;
+  text["block_size"] = o.block_size;
+  text["timeout"] = o.timeout;
+  text["memory"] = o.memory_mb;
+  return text.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string describe_run(const Inputs& inputs, const std::string& option_text, const std::string& version) {
   Json run;
   run["program_version"] = version;
   run["options"] = Json::parse(option_text);
@@ -60,8 +81,15 @@ std::string run_text(const Inputs& inputs, const std::string& option_text, const
   return run.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-/// Says what differs between the run that a folder was begun with and this one.
-void compare_runs(const std::filesystem::path& folder, const std::string& before_text, const std::string& now_text) {
+std::string read_run(const std::filesystem::path& folder) {
+  if (!std::filesystem::exists(folder / kRunFile))
+    throw Error("{} holds no run of prepare (no {}); name a folder that `moleblend prepare` has made", folder.string(),
+                kRunFile);
+  return read_file(folder / kRunFile);
+}
+
+void refuse_other_run(const std::filesystem::path& folder, const std::string& before_text,
+                      const std::string& now_text) {
   if (before_text == now_text) return;
   const std::string remedy = "give the same ones to go on, or another --output to begin anew";
   Json before, now;
@@ -93,33 +121,7 @@ void compare_runs(const std::filesystem::path& folder, const std::string& before
   throw Error("{} was begun by another version of the program; use that, or another --output", folder.string());
 }
 
-}  // namespace
-
-std::string describe_options(const PrepareOptions& o, Chemistry& chemistry) {
-  const ConformerOptions& c = o.read.conformers;
-  Json text;
-  text["chemistry"] = chemistry.versions();
-  text["format"] = o.format;
-  text["smiles_column"] = o.columns.smiles;
-  text["label_columns"] = o.columns.labels;
-  text["id_column"] = o.columns.identifier;
-  text["keep_hydrogens"] = o.read.keep_hydrogens;
-  text["positions"] = o.read.use_positions;
-  text["conformers"] = c.count;
-  text["conformer_engine"] = c.engine == ConformerEngine::rdkit ? "rdkit" : "openbabel";
-  text["fallback"] = c.fallback;
-  text["force_field_steps"] = c.force_field_steps;
-  text["require_conformers"] = c.required;
-  text["max_atoms"] = o.max_atoms;
-  text["seed"] = o.seed;
-  text["block_size"] = o.block_size;
-  text["timeout"] = o.timeout;
-  text["memory"] = o.memory_mb;
-  return text.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
-OutputFolder::OutputFolder(const PrepareOptions& options, const Inputs& inputs, const std::string& option_text)
-    : path_(options.output) {
+OutputFolder::OutputFolder(const std::filesystem::path& output, bool resume, const std::string& run) : path_(output) {
   namespace fs = std::filesystem;
   std::error_code error;
   if (fs::exists(path_, error) && !fs::is_directory(path_, error))
@@ -129,22 +131,21 @@ OutputFolder::OutputFolder(const PrepareOptions& options, const Inputs& inputs, 
     return std::any_of(fs::directory_iterator(path_), fs::directory_iterator(),
                        [](const auto& e) { return e.path().filename() != ".lock"; });
   };
-  if (!options.resume && holds_something())
+  if (!resume && holds_something())
     throw UsageError("--output {} is not empty; name another folder, or go on with an interrupted run with --resume",
                      path_.string());
   lock_.emplace(path_);
   // Once more under the lock: another run may have begun in between.
   const fs::path run_file = path_ / kRunFile;
-  const std::string now = run_text(inputs, option_text, options.program_version);
   remove_partial_files(path_);
   if (holds_something()) {
-    if (!options.resume)
+    if (!resume)
       throw UsageError("--output {} is not empty; name another folder, or go on with an interrupted run with --resume",
                        path_.string());
     if (!fs::exists(run_file))
       throw Error("{} is not empty and holds no run to go on with (no {}); name another folder", path_.string(),
                   kRunFile);
-    compare_runs(path_, read_file(run_file), now);
+    refuse_other_run(path_, read_file(run_file), run);
     whole_ = finished_shards(path_);
     for (const ShardEntry& shard : whole_)
       if (has_rejected_rows(path_, shard)) {
@@ -152,7 +153,7 @@ OutputFolder::OutputFolder(const PrepareOptions& options, const Inputs& inputs, 
         rejected_before_ += shard.rejected;
       }
   } else {
-    write_file(run_file, now);
+    write_file(run_file, run);
   }
 }
 
@@ -160,6 +161,10 @@ bool OutputFolder::holds(const ShardEntry& shard) const {
   const auto at = std::lower_bound(whole_.begin(), whole_.end(), shard.block,
                                    [](const ShardEntry& s, std::uint64_t block) { return s.block < block; });
   return at != whole_.end() && *at == shard;
+}
+
+std::filesystem::path rejected_part(const std::filesystem::path& folder, std::uint64_t block) {
+  return folder / fmt::format("rejected-{:08}.csv", block);
 }
 
 BlockWriter::BlockWriter(const OutputFolder& folder, const Inputs& inputs, std::uint64_t block,
@@ -182,10 +187,12 @@ void BlockWriter::add(const Record& record, Outcome& outcome) {
 }
 
 void BlockWriter::finish() {
-  if (rejected_ > 0) write_file(folder_.path() / rejected_part_name(block_), header_row() + rows_);
+  if (rejected_ > 0) write_file(rejected_part(folder_.path(), block_), header_row() + rows_);
   shard_.finish(rejected_);
 }
 
+namespace {
+/// Unites the blocks' rejected-<block>.csv into rejected.csv; gives the reasons with their counts, numbers in them written as N.
 std::map<std::string, std::uint64_t> unite_rejected(const std::filesystem::path& folder, std::uint64_t expected) {
   std::vector<std::filesystem::path> parts;
   for (const auto& entry : std::filesystem::directory_iterator(folder))
@@ -203,6 +210,20 @@ std::map<std::string, std::uint64_t> unite_rejected(const std::filesystem::path&
     throw Error("{} lists {} records and the shards know of {}; remove the folder and begin anew",
                 (folder / kRejectedFile).string(), rows, expected);
   return reasons;
+}
+}  // namespace
+
+void complete_dataset(const OutputFolder& folder, const DatasetDescription& description, PrepareSummary& summary) {
+  summary.reasons = unite_rejected(folder.path(), summary.rejected);
+  const DatasetInfo info = write_dataset_json(folder.path(), description);
+  if (info.rejected != summary.rejected || info.molecules + info.rejected != summary.records) {
+    std::filesystem::remove(folder.path() / kDatasetFile);
+    throw Error("{}: of {} records the shards hold {} molecules and {} rejected; remove the folder and begin anew",
+                folder.path().string(), summary.records, info.molecules, info.rejected);
+  }
+  summary.kept = info.molecules;
+  summary.with_positions = info.with_positions;
+  summary.fingerprint = info.fingerprint;
 }
 
 void remove_rejected_parts(const std::filesystem::path& folder) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "io/dataset/dataset_writer.h"
 #include "io/dataset/shard_writer.h"
 #include "io/prepare/prepare.h"
 #include "io/prepare/reader_pool.h"
@@ -19,11 +20,19 @@ namespace moleblend {
 /// What decides the bytes of a data set, as JSON: stands in dataset.json and is compared by --resume. Neither workers nor parts.
 std::string describe_options(const PrepareOptions& options, Chemistry& chemistry);
 
+/// What a folder is begun with, as its prepare.json has it: version, options and inputs.
+std::string describe_run(const Inputs& inputs, const std::string& option_text, const std::string& version);
+/// The same of a folder that was begun. Throws Error if it was not.
+std::string read_run(const std::filesystem::path& folder);
+/// Throws Error that says in what the run that a folder was begun with differs from another.
+void refuse_other_run(const std::filesystem::path& folder, const std::string& begun_with, const std::string& other);
+
 /// The output folder, locked. Opening it refuses a folder that is in use, that holds something else, or that was begun with other
 /// options or inputs.
 class OutputFolder {
  public:
-  OutputFolder(const PrepareOptions& options, const Inputs& inputs, const std::string& option_text);
+  /// `run`: what it is begun with (describe_run), or was, where it is gone on with.
+  OutputFolder(const std::filesystem::path& output, bool resume, const std::string& run);
 
   /// Whether a block was done before this run.
   bool has(std::uint64_t block) const { return done_.contains(block); }
@@ -59,8 +68,11 @@ class BlockWriter {
   std::string rows_;
 };
 
-/// Unites the blocks' rejected-<block>.csv into rejected.csv; gives the reasons with their counts, numbers in them written as N.
-std::map<std::string, std::uint64_t> unite_rejected(const std::filesystem::path& folder, std::uint64_t expected);
+/// The rejected records of one block; there is no such file where none were refused.
+std::filesystem::path rejected_part(const std::filesystem::path& folder, std::uint64_t block);
+/// All blocks are written: unites their rejected-<block>.csv into rejected.csv, writes dataset.json and fills the summary from it. Throws
+/// Error where the shards' counts are not those of the summary.
+void complete_dataset(const OutputFolder& folder, const DatasetDescription& description, PrepareSummary& summary);
 /// Removes the blocks' rejected-<block>.csv.
 void remove_rejected_parts(const std::filesystem::path& folder);
 /// The reasons in a folder's rejected.csv.

@@ -163,7 +163,7 @@ PrepareSummary prepare(const PrepareOptions& options, Chemistry& chemistry) {
   check_options(options, chemistry);
   Inputs inputs = find_inputs(options, chemistry, Checksums::take);
   const std::string option_text = describe_options(options, chemistry);
-  OutputFolder folder(options, inputs, option_text);
+  OutputFolder folder(options.output, options.resume, describe_run(inputs, option_text, options.program_version));
 
   PrepareSummary summary;
   if (!is_complete(options, folder, summary)) {
@@ -175,17 +175,7 @@ PrepareSummary prepare(const PrepareOptions& options, Chemistry& chemistry) {
     description.sources = inputs.files;
     description.options = dataset_options(options, option_text, summary);
     description.program_version = options.program_version;
-    summary.reasons = unite_rejected(folder.path(), summary.rejected);
-    const DatasetInfo info = write_dataset_json(folder.path(), description);
-    if (info.rejected != summary.rejected || info.molecules + info.rejected != summary.records) {
-      std::filesystem::remove(folder.path() / kDatasetFile);
-      throw Error("{}: of {} records the shards hold {} molecules and {} rejected; remove the folder and begin anew",
-                  folder.path().string(), summary.records, info.molecules, info.rejected);
-    }
-    summary.kept = info.molecules;
-    summary.rejected = info.rejected;
-    summary.with_positions = info.with_positions;
-    summary.fingerprint = info.fingerprint;
+    complete_dataset(folder, description, summary);
   }
   if (summary.records == summary.records_in_all) remove_rejected_parts(folder.path());
   summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

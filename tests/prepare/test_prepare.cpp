@@ -11,9 +11,12 @@
 
 #include "io/dataset/dataset.h"
 #include "io/dataset/dataset_json.h"
+#include "io/prepare/merge.h"
 #include "io/prepare/prepare.h"
 #include "io/support/error.h"
+#include "io/support/files.h"
 #include "io/support/lock.h"
+#include "tests/io/molecules.h"
 #include "tests/prepare/folder.h"
 
 namespace moleblend {
@@ -47,6 +50,7 @@ class Prepare : public ::testing::Test {
     o.program_version = "test";
     return o;
   }
+  std::vector<std::filesystem::path> three_parts();
 
   static constexpr int kMolecules = 500, kRejected = 22;
   TemporaryFolder folder_;
@@ -110,8 +114,9 @@ TEST_F(Prepare, SameConformersForAnyNumberOfWorkers) {
   EXPECT_NE(one.at("shard-00000000.mbs"), with_conformers("other", 1, 2).at("shard-00000000.mbs"));
 }
 
-TEST_F(Prepare, PartsUnitedAreTheWhole) {
-  prepare(options("whole"), *chemistry_);
+/// Prepares three parts into folders part1, part2 and part3; gives them.
+std::vector<std::filesystem::path> Prepare::three_parts() {
+  std::vector<std::filesystem::path> folders;
   std::uint64_t records = 0;
   for (std::uint64_t part = 1; part <= 3; ++part) {
     PrepareOptions o = options(fmt::format("part{}", part));
@@ -121,8 +126,61 @@ TEST_F(Prepare, PartsUnitedAreTheWhole) {
     records += summary.records;
     EXPECT_EQ(summary.records_in_all, kMolecules);
     EXPECT_NE(read_dataset_json(o.output).options.find(fmt::format("{}/3", part)), std::string::npos);
+    folders.push_back(o.output);
   }
   EXPECT_EQ(records, kMolecules);
+  return folders;
+}
+
+TEST_F(Prepare, PartsMergedAreTheWhole) {
+  const PrepareSummary whole = prepare(options("whole"), *chemistry_);
+  std::vector<std::filesystem::path> parts = three_parts();
+  std::swap(parts[0], parts[2]);  // in any order
+  const MergeOptions merge{.parts = parts, .output = folder_.path() / "merged", .quiet = true};
+  const PrepareSummary merged = merge_parts(merge);
+  EXPECT_EQ(contents(merge.output), contents(folder_.path() / "whole"));
+  EXPECT_EQ(merged.records, whole.records);
+  EXPECT_EQ(merged.kept, whole.kept);
+  EXPECT_EQ(merged.rejected, whole.rejected);
+  EXPECT_EQ(merged.reasons, whole.reasons);
+  EXPECT_EQ(merged.fingerprint, whole.fingerprint);
+
+  // Killed in the middle: some shards are there, one of them damaged, and no dataset.json.
+  MergeOptions again = merge;
+  again.resume = true;
+  std::filesystem::remove(merge.output / "dataset.json");
+  std::filesystem::remove(merge.output / "shard-00000001.mbs");
+  write_file(merge.output / "shard-00000000.mbs", "half a shard");
+  merge_parts(again);
+  EXPECT_EQ(contents(merge.output), contents(folder_.path() / "whole"));
+  EXPECT_EQ(read_file(parts[2] / "shard-00000000.mbs"), read_file(folder_.path() / "whole" / "shard-00000000.mbs"))
+      << "a part stays as it was";
+}
+
+TEST_F(Prepare, WhatIsNoPartOfTheSameDataSetIsNotMerged) {
+  const std::vector<std::filesystem::path> parts = three_parts();
+  const auto refused = [&](std::vector<std::filesystem::path> folders, const std::string& why) {
+    const std::string error =
+        testing::error_of([&] { merge_parts({.parts = folders, .output = folder_.path() / "merged", .quiet = true}); });
+    EXPECT_NE(error.find(why), std::string::npos) << error;
+    EXPECT_FALSE(std::filesystem::exists(folder_.path() / "merged" / "dataset.json"));
+  };
+  refused({parts[0], parts[2]}, "part 2/3 is missing");
+  refused({parts[0], parts[1], parts[1], parts[2]}, "both have shard-");
+  refused({parts[0], folder_.path()}, "no run of prepare");
+  PrepareOptions other = options("other");
+  other.seed = 99;
+  other.part = 2;
+  other.parts = 3;
+  prepare(other, *chemistry_);
+  refused({parts[0], other.output, parts[2]}, "other options (seed)");
+  std::filesystem::remove(parts[1] / "dataset.json");
+  refused(parts, "no finished part");
+}
+
+TEST_F(Prepare, PartsMovedIntoOneFolderAreTheWhole) {
+  prepare(options("whole"), *chemistry_);
+  three_parts();
   for (const char* part : {"part2", "part3"})
     for (const auto& entry : std::filesystem::directory_iterator(folder_.path() / part)) {
       const std::string name = entry.path().filename().string();
