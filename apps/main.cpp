@@ -78,8 +78,8 @@ int main(int argc, char** argv) {
       return 0;
     } catch (const ExitStatus& e) {
       return e.status;
-    } catch (const AnotherRankTells& e) {
-      return e.status;
+    } catch (const AnotherRankTells&) {
+      return 0;
     } catch (const CLI::ParseError& e) {
       if (e.get_exit_code() == 0) return program.exit(e);  // --help, --version
       return end_over(fmt::format("{}; see `moleblend --help` or `moleblend VERB --help`", e.what()), 2);

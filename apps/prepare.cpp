@@ -92,7 +92,7 @@ void print_summary(const PrepareSummary& s, const PrepareOptions& o) {
   if (s.records < s.records_in_all)
     fmt::print("part {}/{}: {} of {} records of the inputs\n", o.part, o.parts, count_text(s.records),
                count_text(s.records_in_all));
-  if (!s.was_complete)
+  if (s.read > 0)
     fmt::print("{} records read in {} ({}/s)\n", count_text(s.read),
                s.seconds < 10 ? fmt::format("{:.2f} s", s.seconds) : duration_text(s.seconds),
                count_text(static_cast<std::uint64_t>(s.seconds > 0 ? static_cast<double>(s.read) / s.seconds : 0)));

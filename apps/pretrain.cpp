@@ -129,7 +129,7 @@ Prepared resume(const PretrainFlags& given, const CLI::App& verb, Ranks& ranks) 
 /// What has to be the same on all ranks for them to train one model.
 void check_agreement(const Prepared& p, Ranks& ranks) {
   if (p.settings.loader.batch_size < ranks.size()) {
-    first_tells(ranks, 2);
+    first_tells(ranks);
     throw UsageError(
         "a batch of {} molecules leaves some of the {} ranks without one; raise --batch-size, or start fewer",
         p.settings.loader.batch_size, ranks.size());
@@ -240,7 +240,7 @@ void run_pretrain(const CLI::App& verb, const PretrainFlags& flags, CommonFlags 
                  p.run.string());
   }
   ranks.all_leave();
-  if (outcome.signal != 0) throw ExitStatus{128 + outcome.signal};
+  if (outcome.signal != 0 && ranks.first()) throw ExitStatus{128 + outcome.signal};
 }
 
 }  // namespace

@@ -31,6 +31,8 @@ if [[ $full == yes ]]; then
   have clang-format || required+=(clang-format)
   # Named after its version: 14 in Debian 12, 18 in Ubuntu 24.04. A clang that has it already keeps its own.
   [[ -n $(compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.tsan*.a' || true) ]] || required+=(clang-runtime)
+  # A SLURM of two nodes on this machine, for the test of the batch scripts.
+  optional+=(slurm-wlm munge)
   # The table of what kernels take of a GPU is compared by a Python script.
   have python3 || optional+=(python3)
 fi

@@ -12,9 +12,9 @@
 
 namespace moleblend {
 
-void first_tells(Ranks& ranks, int status) {
+void first_tells(Ranks& ranks) {
   ranks.all_leave();
-  if (!ranks.first()) throw AnotherRankTells{status};
+  if (!ranks.first()) throw AnotherRankTells();
 }
 
 TargetCounts sum_over(Ranks& ranks, const TargetCounts& c, std::int64_t& molecules, std::int64_t& tokens) {
@@ -93,7 +93,7 @@ void together(Ranks& ranks, const std::function<void()>& work) {
     usage &= f[0] == 'u';
     f.erase(0, 1);
   }
-  first_tells(ranks, usage ? 2 : 1);
+  first_tells(ranks);
   if (usage) throw UsageError("{}", told(failures));
   throw Error("{}", told(failures));
 }

@@ -9,13 +9,12 @@
 
 namespace moleblend {
 
-/// Thrown by every rank but the first for what the first one throws as Error: what happened is told once.
-struct AnotherRankTells {
-  int status;  // the exit status that the first one's error has
-};
+/// Thrown by every rank but the first for what the first one throws as Error: what happened is told once, and the first rank's exit status
+/// is the run's. The others end with 0: what starts ranks kills those that are left when one ends with another status.
+struct AnotherRankTells {};
 /// Called by all ranks before they end over the same cause: returns on the first, which throws what it was, and throws AnotherRankTells on
-/// the others. `status`: 2 for a UsageError.
-void first_tells(Ranks& ranks, int status = 1);
+/// the others.
+void first_tells(Ranks& ranks);
 
 /// Of all ranks together; molecules and tokens likewise, in place.
 TargetCounts sum_over(Ranks& ranks, const TargetCounts& counts, std::int64_t& molecules, std::int64_t& tokens);
