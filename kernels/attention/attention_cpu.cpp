@@ -69,8 +69,9 @@ struct Head {
       dropout_factors(in.molecule_key[b], Draw::attention_dropout, in.layer,
                       static_cast<std::uint64_t>((h * n + first) * stride), rows * stride, in.dropout, factor);
     }
-    softmax_rows<T>({rows, n, stride, in.scale, in.bias ? in.bias + block + first * n : nullptr, n,
-                     in.bias + in.heads * in.packed.token_pairs(), p, drop ? factor : nullptr, dropped});
+    const T* bias = in.bias ? in.bias + block + first * n : nullptr;
+    const T* bias_end = in.bias ? in.bias + in.heads * in.packed.token_pairs() : nullptr;
+    softmax_rows<T>({rows, n, stride, in.scale, bias, n, bias_end, p, drop ? factor : nullptr, dropped});
   }
 };
 
