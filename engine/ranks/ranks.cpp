@@ -29,7 +29,7 @@ void add_up(const T* terms, std::size_t ranks, std::size_t stride, std::span<T> 
 template <class T>
 void Ranks::sum(std::span<T> values) {
   const auto ranks = static_cast<std::size_t>(size());
-  if (ranks == 1) return;
+  if (ranks == 1 || values.empty()) return;
   const auto me = static_cast<std::size_t>(rank());
   cuts_.resize(ranks + 1);
   // What is small takes one exchange: everybody adds up everything. What is large takes two of 1/ranks of its length: everybody adds up

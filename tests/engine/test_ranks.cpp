@@ -52,8 +52,11 @@ void expect_sums(int size, std::size_t count) {
     for (int rank = 0; rank < size; ++rank) expected += static_cast<T>(1000 * value(rank, k));
     ASSERT_EQ(results[0][k], static_cast<T>(expected)) << size << " ranks, " << count << " values, value " << k;
   }
-  for (const auto& r : results)
-    EXPECT_EQ(std::memcmp(r.data(), results[0].data(), count * sizeof(T)), 0) << "all ranks have the same bits";
+  for (const auto& r : results) {
+    if (count > 0) {
+      EXPECT_EQ(std::memcmp(r.data(), results[0].data(), count * sizeof(T)), 0) << "all ranks have the same bits";
+    }
+  }
 }
 
 TEST(Ranks, SumsAreThoseInTheOrderOfTheRanks) {
