@@ -43,7 +43,7 @@ PretrainResult sum_over(Ranks& ranks, const PretrainResult& result) {
 }
 
 int any_signal(Ranks& ranks, int own) {
-  // Signals have numbers below 64: a bit each, added up by how many had it.
+  // Signals here have numbers below 64: how many ranks had each.
   std::array<std::int64_t, 64> had{};
   had[static_cast<std::size_t>(own)] = own != 0;
   ranks.sum(std::span<std::int64_t>(had));
@@ -53,7 +53,7 @@ int any_signal(Ranks& ranks, int own) {
 
 namespace {
 
-/// Texts that differ, with the ranks that say them: "rank 0: …", "ranks 1, 2 and 3: …"; one text without ranks if all say it.
+/// Texts that differ, with the ranks that say them: "rank 0: …", "rank 1 and 2 more: …"; one text without ranks if all say it.
 std::string told(const std::vector<std::string>& texts) {
   std::vector<std::pair<std::string, std::vector<std::size_t>>> groups;
   for (std::size_t r = 0; r < texts.size(); ++r) {
