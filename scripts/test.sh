@@ -4,8 +4,8 @@
 #   scripts/test.sh [--full] [--label L] [--jobs N]
 #     --full      also what takes long: nvcc's kernels, kernels in other schedules of their threads, and the tests under the address,
 #                 undefined-behaviour and thread sanitizers
-#     --label L   only the tests with this label: gradient, golden, io, fuzz, features, engine, invariance, end_to_end, cuda_on_cpu,
-#                 cluster, cuda_schedules, cuda_mutants, cuda_compile, cuda (a regular expression)
+#     --label L   only the tests with this label: gradient, golden, io, fuzz, features, engine, invariance, end_to_end, faults,
+#                 cuda_on_cpu, cluster, cuda_schedules, cuda_mutants, cuda_compile, cuda (a regular expression)
 #     --jobs N    compilers at a time (default: the cores, or what memory allows)
 #
 # Ends with ctest's closing lines. Exit status: 0 if every stage passed, 1 if one failed, 2 for a wrong option.

@@ -131,7 +131,7 @@ class Model {
   virtual void write(int moment, std::span<const float> in) = 0;
   virtual void read_gradient(std::span<float> out) const = 0;
 
-  /// From now on update() adds the gradients of all ranks before it uses them. `ranks` outlives the model.
+  /// From now on gradients are those of all ranks together. `ranks` outlives the model.
   virtual void join(Ranks& ranks) = 0;
 
   virtual void zero_gradients() = 0;
@@ -143,6 +143,9 @@ class Model {
   /// Forward pass of the encoder alone, without dropouts, of a pretraining or a property model: rows [B, D], or [N, D] of the atoms in
   /// their order.
   virtual void encode(const Batch& batch, const EncodeStep& step, std::vector<float>& rows) = 0;
+  /// Ends what a pass with `last` began: update() uses Σ over the ranks. `ranks` belongs to the model from that pass until this returns,
+  /// and is the caller's again between this and the next pass. Nothing to do for one rank.
+  virtual void sum_gradients() = 0;
   /// Clips by the global norm and updates; `step` >= 1 is Adam's t. Returns the norm before clipping. A non-finite norm
   /// changes nothing.
   virtual double update(const AdamSettings& settings, double learning_rate, std::int64_t step) = 0;

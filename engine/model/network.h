@@ -48,6 +48,7 @@ class Network final : public Model {
   PretrainResult pretrain(const Batch& batch, const PretrainStep& step) override;
   double property(const Batch& batch, const PropertyStep& step, std::vector<double>* logits) override;
   void encode(const Batch& batch, const EncodeStep& step, std::vector<float>& rows) override;
+  void sum_gradients() override;
   double update(const AdamSettings& settings, double learning_rate, std::int64_t step) override;
   void watch() override;
   std::vector<PartTime> part_times() override;

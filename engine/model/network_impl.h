@@ -718,11 +718,14 @@ void Network<Device, T>::encode(const Batch& host_batch, const EncodeStep& step,
 }
 
 template <class Device, class T>
+void Network<Device, T>::sum_gradients() {
+  if (!sum_) return;
+  at(Part::gradient_sum);
+  sum_->finish();
+}
+
+template <class Device, class T>
 double Network<Device, T>::update(const AdamSettings& settings, double learning_rate, std::int64_t step) {
-  if (sum_) {
-    at(Part::gradient_sum);
-    sum_->finish();
-  }
   global_norm<W>(at(Part::update), layout_.size(), gradient_, &results_->norm);
   bf16* shadow = nullptr;
   if constexpr (std::is_same_v<T, bf16>) shadow = shadow_;

@@ -29,18 +29,11 @@ std::unique_ptr<Ranks> start_ranks(const MpiOptions& options) {
           tasks);
     return std::make_unique<SoleRank>();
   }
-  constexpr const char* kLibrary = "libmoleblend_mpi.so";
-  const Plugin plugin = open_plugin(kLibrary, kMpiPartGetter);
-  if (!plugin.symbol) {
-    throw Error(
-        "a run of many ranks needs {}, which can't be opened: {}; build moleblend where MPI is (configure with "
-        "-DMOLEBLEND_MPI=on)",
-        kLibrary, plugin.cause);
-  }
-  const MpiPart* part = reinterpret_cast<MpiPartGetter*>(plugin.symbol)(MOLEBLEND_VERSION);
-  if (!part)
-    throw Error("{} belongs to another version of moleblend than this one ({}); reinstall moleblend", kLibrary,
-                MOLEBLEND_VERSION);
+  const auto* part =
+      open_part<const MpiPart>({.file = "libmoleblend_mpi.so",
+                                .getter = kMpiPartGetter,
+                                .need = "a run of many ranks",
+                                .remedy = "build moleblend where MPI is (configure with -DMOLEBLEND_MPI=on)"});
   return part->start(options);
 }
 

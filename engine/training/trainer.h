@@ -39,8 +39,8 @@ struct PretrainOutcome {
 /// done has a checkpoint. The caller holds the run's lock. Everything but timing is a function of (settings, data,
 /// split, model at the start, number of ranks): a run that is stopped and goes on leaves the same bytes as one that is not, and other
 /// numbers of ranks agree with it to rounding. The first rank writes; the others only train. Throws
-/// Error; for a loss or a gradient that is not finite it names the step and the molecules, and no
-/// checkpoint is written after the last good one. What all ranks meet the first one throws as Error, the others as AnotherRankTells.
+/// Error; for a loss or a gradient that is not finite it names the step and the molecules, the model stays as the step
+/// before left it, and no checkpoint is written after the last good one. What all ranks meet the first one throws as Error, the others as AnotherRankTells.
 PretrainOutcome pretrain(const PretrainTask& task);
 
 }  // namespace moleblend

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <vector>
 
+#include "io/support/error.h"
+
 namespace moleblend {
 namespace {
 
@@ -22,21 +24,29 @@ std::vector<std::string> candidates(const std::string& library) {
 
 }  // namespace
 
-Plugin open_plugin(const std::string& library, const std::string& symbol) {
-  Plugin plugin;
-  for (const auto& path : candidates(library)) {
+void* open_getter(const PartLibrary& library) {
+  void* getter = nullptr;
+  std::string cause;
+  for (const auto& path : candidates(library.file)) {
     const bool is_file = path.find('/') != std::string::npos;
     if (is_file && !std::filesystem::exists(path)) continue;
     if (void* opened = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) {
-      plugin.symbol = dlsym(opened, symbol.c_str());
-      if (!plugin.symbol) plugin.cause = path + " has no " + symbol;
-      return plugin;
+      getter = dlsym(opened, library.getter);
+      if (!getter) cause = path + " has no " + library.getter;
+      break;
     }
     const char* message = dlerror();
     // A library that is there but can't be opened is the cause to report, not the search that failed after it.
-    if (plugin.cause.empty()) plugin.cause = message ? message : "unknown cause";
+    if (cause.empty()) cause = message ? message : "unknown cause";
   }
-  return plugin;
+  if (!getter)
+    throw Error("{} needs {}, which can't be opened: {}; {}", library.need, library.file, cause, library.remedy);
+  return getter;
+}
+
+void refuse_version(const PartLibrary& library) {
+  throw Error("{} belongs to another version of moleblend than this one ({}); reinstall moleblend", library.file,
+              MOLEBLEND_VERSION);
 }
 
 }  // namespace moleblend

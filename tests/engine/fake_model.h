@@ -57,8 +57,7 @@ class FakeModel : public Model {
     PretrainResult result;
     const double molecules = static_cast<double>(std::max<std::int64_t>(step.counts.spd_pairs, 1));
     for (std::int64_t b = 0; b < batch.molecules(); ++b) {
-      const bool poison = batch.index[b] == poisoned;
-      if (poison) result.spd = std::numeric_limits<double>::quiet_NaN();
+      if (batch.index[b] == poisoned) result.spd = std::numeric_limits<double>::quiet_NaN();
       const double target = unit_float(static_cast<std::uint32_t>(batch.key[b] >> 16));
       for (const ParameterInfo& p : parameters_)
         for (std::int64_t k = p.offset; k < p.offset + p.count; ++k) {
@@ -66,8 +65,6 @@ class FakeModel : public Model {
           result.spd += 0.5 * difference * difference / molecules;
           result.spd_detail.loss += 0.5 * difference * difference;
           if (step.gradients) gradient_[static_cast<std::size_t>(k)] += static_cast<float>(difference / molecules);
-          if (step.gradients && poison)
-            gradient_[static_cast<std::size_t>(k)] = std::numeric_limits<float>::quiet_NaN();
         }
       result.spd_detail.count += 1;
     }
@@ -91,8 +88,8 @@ class FakeModel : public Model {
     }
   }
 
+  void sum_gradients() override { ranks_->sum(std::span(gradient_)); }
   double update(const AdamSettings& settings, double rate, std::int64_t step) override {
-    ranks_->sum(std::span(gradient_));
     steps_seen.push_back(step);
     rates_seen.push_back(rate);
     double norm = 0;
@@ -116,7 +113,7 @@ class FakeModel : public Model {
   }
 
   bool dropout_seen = false;
-  std::uint64_t poisoned = ~std::uint64_t{0};  // molecule whose loss is NaN
+  std::uint64_t poisoned = ~std::uint64_t{0};  // molecule whose loss is NaN, and whose gradient is not
   std::vector<std::int64_t> steps_seen;
   std::vector<double> rates_seen;
 

@@ -5,31 +5,23 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "engine/model/make_model.h"
 #include "engine/ranks/agreement.h"
 #include "engine/ranks/gradient_sum.h"
-#include "engine/training/checkpoint_store.h"
-#include "engine/training/trainer.h"
 #include "io/support/error.h"
-#include "io/support/files.h"
 #include "kernels/random/philox.h"
 #include "tests/engine/fake_model.h"
-#include "tests/engine/small_dataset.h"
-#include "tests/engine/temporary_folder.h"
 #include "tests/engine/thread_ranks.h"
+#include "tests/engine/training_run.h"
 
 namespace moleblend {
 namespace {
 
-namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 using testing::FakeModel;
 using testing::run_ranks;
-using testing::TemporaryFolder;
 using testing::ThreadRanks;
 
 /// A number between -1 and 1 that depends on both.
@@ -197,65 +189,26 @@ TEST(Ranks, OtherValuesOnOneRankAreNoticed) {
 
 // ---- training ------------------------------------------------------------------------------------------
 
-class RanksTraining : public ::testing::Test {
+class RanksTraining : public testing::TrainingRun {
  protected:
   RanksTraining() {
-    testing::write_small_dataset(folder_.path() / "data", 60);
-    data_ = std::make_unique<Dataset>(Dataset::open(folder_.path() / "data"));
     settings_.model = ModelConfig::named("tiny");
     settings_.schedule = {.decay = Decay::cosine, .peak = 1e-3, .steps = 50, .warmup = 4};
     settings_.loader.batch_size = 8;
     settings_.loader.micro_batch_atoms = 20;
-    settings_.loader.seed = 3;
-    settings_.valid_fraction = 0.25;
     settings_.valid_every = 10;
     settings_.checkpoint_every = 10;
-    settings_.keep_last = 100;
-    split_ = random_split(data_->size(), settings_.valid_fraction, settings_.loader.seed);
   }
 
   /// Trains in a folder of this name on so many ranks, from its newest checkpoint on.
   void run(const std::string& name, int size, std::optional<std::int64_t> stop_at = std::nullopt) {
-    const fs::path path = folder_.path() / name;
-    fs::create_directories(path);
-    const auto found = CheckpointStore(path / "checkpoints", {}).newest([](const std::string&) {});
+    const auto from = newest(name);
     run_ranks(size, [&](ThreadRanks& ranks) {
       const std::unique_ptr<Model> model = make_cpu_model(settings_.model, 1);
       initialise(*model, 5, false);
-      if (found) load_checkpoint(found->path, *model);
-      pretrain({.data = *data_,
-                .split = split_,
-                .model = *model,
-                .settings = settings_,
-                .run = path,
-                .program_version = "test",
-                .first_step = found ? found->state.step : 0,
-                .best = found ? found->state.best : std::nullopt,
-                .stop_at = stop_at,
-                .quiet = true,
-                .ranks = ranks});
+      train(name, from, *model, stop_at, ranks);
     });
   }
-
-  std::vector<Json> lines(const std::string& name) const {
-    std::istringstream in(read_file(folder_.path() / name / "metrics.jsonl"));
-    std::vector<Json> all;
-    for (std::string line; std::getline(in, line);) {
-      all.push_back(Json::parse(line));
-      all.back().erase("seconds");
-      all.back().erase("molecules_per_s");
-    }
-    return all;
-  }
-  std::string final_model(const std::string& name) const {
-    return read_file(folder_.path() / name / "checkpoints" / checkpoint_name(settings_.schedule.steps) /
-                     "model.safetensors");
-  }
-
-  TemporaryFolder folder_;
-  std::unique_ptr<Dataset> data_;
-  PretrainSettings settings_;
-  Split split_;
 };
 
 /// Every number of two lines to a relative difference.
@@ -310,30 +263,24 @@ TEST_F(RanksTraining, ARunGoesOnOnAnotherNumberOfRanks) {
 }
 
 TEST_F(RanksTraining, ANumberThatIsNotFiniteIsToldOnceWithAllMolecules) {
-  std::atomic<int> silent{0};
-  const fs::path path = folder_.path() / "poisoned";
-  fs::create_directories(path);
+  std::atomic<int> silent{0}, updates{0};
+  const auto from = newest("poisoned");
   std::string text;
   run_ranks(3, [&](ThreadRanks& ranks) {
     FakeModel model;
     model.poisoned = split_.train[4];
     try {
-      pretrain({.data = *data_,
-                .split = split_,
-                .model = model,
-                .settings = settings_,
-                .run = path,
-                .program_version = "test",
-                .quiet = true,
-                .ranks = ranks});
+      train("poisoned", from, model, std::nullopt, ranks);
     } catch (const AnotherRankTells&) {
       ++silent;
     } catch (const Error& e) {
       text = e.what();
     }
+    updates += static_cast<int>(model.steps_seen.size());
   });
   EXPECT_EQ(silent, 2);
   EXPECT_NE(text.find("its 8 molecules"), std::string::npos) << text;
+  EXPECT_NE(text.find(fmt::format("loss of step {} ", updates / 3 + 1)), std::string::npos) << text;
 }
 
 }  // namespace

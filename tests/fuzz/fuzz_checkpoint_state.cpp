@@ -12,16 +12,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 void check(std::string_view text) {
-  reads([&] {
-    const CheckpointStateFile file = parse_checkpoint_state(text, "step-00000001");
-    const std::string once = checkpoint_state_text(file);
-    bool again = false;
-    try {
-      again = checkpoint_state_text(parse_checkpoint_state(once, "step-00000001")) == once;
-    } catch (const Error&) {
-    }
-    must(again, "a state changes when written again");
-  });
+  writes_what_it_reads(
+      text, [](std::string_view t) { return parse_checkpoint_state(t, "step-00000001"); }, checkpoint_state_text);
 }
 
 std::optional<std::string> with_right_checksum(std::string_view text) {
@@ -41,10 +33,6 @@ std::optional<std::string> with_right_checksum(std::string_view text) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace moleblend::fuzz;
-  const std::string_view text = text_of(data, size);
-  check(text);
-  // The repair itself would not survive what the parser must refuse.
-  if (size > 1 << 16) return 0;
-  if (const auto right = with_right_checksum(text)) check(*right);
+  check_and_mend(text_of(data, size), check, with_right_checksum);
   return 0;
 }

@@ -12,18 +12,11 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 void check(std::string_view text) {
-  reads([&] {
-    const std::string once = dataset_json(parse_dataset_json(text, "dataset.json"));
-    bool again = false;
-    try {
-      again = dataset_json(parse_dataset_json(once, "dataset.json")) == once;
-    } catch (const Error&) {
-    }
-    must(again, "a description changes when written again");
-  });
+  writes_what_it_reads(
+      text, [](std::string_view t) { return parse_dataset_json(t, "dataset.json"); }, dataset_json);
 }
 
-/// The same description with the fingerprint of its shards, as far as it has those: behind it lies everything else.
+/// The same description with the fingerprint of its shards, as far as it has those.
 std::optional<std::string> with_right_fingerprint(std::string_view text) {
   try {
     Json json = Json::parse(text);
@@ -44,10 +37,6 @@ std::optional<std::string> with_right_fingerprint(std::string_view text) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace moleblend::fuzz;
-  const std::string_view text = text_of(data, size);
-  check(text);
-  // The repair itself would not survive what the parser must refuse.
-  if (size > 1 << 16) return 0;
-  if (const auto right = with_right_fingerprint(text)) check(*right);
+  check_and_mend(text_of(data, size), check, with_right_fingerprint);
   return 0;
 }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -44,6 +45,29 @@ bool reads(F&& f) {
   }
   ++inputs_read;
   return true;
+}
+
+/// What `parse` makes of a text is the same after `write` and `parse`: the text that it writes does not change.
+template <class Parse, class Write>
+void writes_what_it_reads(std::string_view text, Parse&& parse, Write&& write) {
+  reads([&] {
+    const std::string once = write(parse(text));
+    bool same = false;
+    try {
+      same = write(parse(once)) == once;
+    } catch (const Error&) {
+    }
+    must(same, "what was read changes when it is written and read again");
+  });
+}
+
+/// Shows `check` the bytes as they are, and again with the checksum put right, where `mend` can do that: behind it lies everything else.
+template <class Check, class Mend>
+void check_and_mend(std::string_view text, Check&& check, Mend&& mend) {
+  check(text);
+  // The JSON library, which mends, would not survive what the parser must refuse.
+  if (text.size() > 1 << 16) return;
+  if (const std::optional<std::string> mended = mend(text)) check(*mended);
 }
 
 inline std::string_view text_of(const std::uint8_t* data, std::size_t size) {
