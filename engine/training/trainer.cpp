@@ -111,12 +111,12 @@ class Trainer {
     }
     task_.model.sum_gradients();
     update.result = sum_over(task_.ranks, update.result);
-    update.signal = any_signal(task_.ranks, StopSignal::received());
     // Before the update, which leaves the model as it is where the norm is not finite.
     if (!std::isfinite(update.result.total)) throw_not_finite(task_.data, task_.run, batch, "loss", task_.ranks);
     update.learning_rate = settings_.schedule.rate(batch.step);
     update.gradient_norm = task_.model.update(settings_.adam, update.learning_rate, batch.step + 1);
     if (!std::isfinite(update.gradient_norm)) throw_not_finite(task_.data, task_.run, batch, "gradient", task_.ranks);
+    update.signal = any_signal(task_.ranks, StopSignal::received());
     return update;
   }
 
