@@ -1,12 +1,14 @@
 // moleblend finetune: a labelled data set and a pretrained encoder become a property model with honest scores.
 
 #include <filesystem>
+#include <functional>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/config_file.h"
 #include "apps/finetune_flags.h"
+#include "apps/rank_session.h"
 #include "apps/run_folder.h"
 #include "apps/verb.h"
 #include "engine/evaluation/trained_model.h"
@@ -15,6 +17,8 @@
 #include "engine/property/predictor.h"
 #include "engine/property/result.h"
 #include "engine/property/trainer.h"
+#include "engine/ranks/agreement.h"
+#include "engine/ranks/host.h"
 #include "engine/training/checkpoint_store.h"
 #include "io/support/csv.h"
 #include "io/support/error.h"
@@ -34,6 +38,7 @@ struct Experiment {
   FinetuneSettings settings;
   fs::path data_path, run;
   bool quiet = false;
+  Ranks* ranks = nullptr;
   std::optional<Dataset> data;
   std::optional<Labels> labels;
   Parts parts;  // usable molecules
@@ -41,6 +46,12 @@ struct Experiment {
   std::vector<TaskCount> training, validation, testing;
   std::optional<FolderLock> lock;
 };
+
+/// A warning that all ranks have cause for, told once.
+std::function<void(const std::string&)> warn_once(const Ranks& ranks) {
+  if (ranks.first()) return warn;
+  return [](const std::string&) {};
+}
 
 void open_data(Experiment& e) {
   if (e.flags.data.empty()) throw UsageError("name the data set: --data DIR");
@@ -62,8 +73,8 @@ void open_data(Experiment& e) {
   e.training = count_labels(*e.labels, e.parts.train);
   e.validation = count_labels(*e.labels, e.parts.valid);
   e.testing = count_labels(*e.labels, e.parts.test);
-  fit_targets(s.head, e.training, s.balance_classes, warn);
-  check_choice(s.head, s.metric, e.labels->of(e.parts.valid), warn);
+  fit_targets(s.head, e.training, s.balance_classes, warn_once(*e.ranks));
+  check_choice(s.head, s.metric, e.labels->of(e.parts.valid), warn_once(*e.ranks));
   s.model.tasks = static_cast<std::int64_t>(s.head.targets.size());
   s.schedule.steps = steps_of(s.epochs, e.parts.train.size(), s.loader.batch_size);
   s.schedule.warmup =
@@ -73,43 +84,60 @@ void open_data(Experiment& e) {
 }
 
 FinetuneFlags parse(std::vector<std::string> arguments) {
-  CLI::App app;
-  FinetuneFlags flags;
-  CommonFlags common;
-  add_finetune_flags(app, flags);
-  app.add_flag("--json", common.json);
-  app.add_flag("--quiet", common.quiet);
-  std::reverse(arguments.begin(), arguments.end());
-  app.parse(arguments);
-  return flags;
+  return parse_flags(add_finetune_flags, std::move(arguments));
 }
 
-Experiment start(const FinetuneFlags& flags) {
+Experiment start(const FinetuneFlags& flags, Ranks& ranks) {
   if (flags.data.empty() || flags.output.empty())
     throw UsageError("name the data set and the run folder: --data DIR --output RUN (or --resume RUN)");
   Experiment e;
+  e.ranks = &ranks;
   e.flags = flags;
-  e.settings = flags.settings();
   e.run = fs::absolute(flags.output).lexically_normal();
-  check_new_run(e.run);
-  open_data(e);
+  together(ranks, [&] {
+    e.settings = flags.settings();
+    if (ranks.first()) check_new_run(e.run);
+    open_data(e);
+  });
   return e;
 }
 
-Experiment resume(const FinetuneFlags& given, const CLI::App& verb) {
+Experiment resume(const FinetuneFlags& given, const CLI::App& verb, Ranks& ranks) {
   Experiment e;
+  e.ranks = &ranks;
   e.run = fs::absolute(given.resume).lexically_normal();
   if (!given.output.empty() && fs::absolute(given.output).lexically_normal() != e.run)
     throw UsageError("--resume goes on in its own folder; leave --output away");
-  const std::vector<std::string> kept = kept_arguments(e.run);
-  e.lock.emplace(e.run);
-  remove_partial_files(e.run);
-  e.flags = parse(with_defaults(given_arguments(verb), kept));
-  e.settings = e.flags.settings();
-  const FinetuneSettings then = parse(kept).settings();
-  refuse_change(e.run, to_json(e.settings, 0), to_json(then, 0), "config.toml");
-  open_data(e);
+  together(ranks, [&] {
+    const std::vector<std::string> kept = kept_arguments(e.run);
+    if (ranks.first()) {
+      e.lock.emplace(e.run);
+      remove_partial_files(e.run);
+    }
+    e.flags = parse(with_defaults(given_arguments(verb), kept));
+    e.settings = e.flags.settings();
+    const FinetuneSettings then = parse(kept).settings();
+    refuse_change(e.run, to_json(e.settings, 0), to_json(then, 0), "config.toml");
+    open_data(e);
+  });
   return e;
+}
+
+/// What has to be the same on all ranks for them to train one model.
+void check_agreement(const Experiment& e, const Model& model, Ranks& ranks) {
+  if (e.settings.loader.batch_size < ranks.size()) {
+    first_tells(ranks);
+    throw UsageError(
+        "a batch of {} molecules leaves some of the {} ranks without one; raise --batch-size, or start fewer",
+        e.settings.loader.batch_size, ranks.size());
+  }
+  const std::string remedy = "start all ranks with the same program, flags and data";
+  check_same(ranks, "version", MOLEBLEND_VERSION, remedy);
+  check_same(ranks, "device", e.settings.place.device + ", " + e.settings.place.precision, remedy);
+  check_same(ranks, "data set", e.data->info().fingerprint, remedy);
+  check_same(ranks, "split", e.fingerprint.train + " " + e.fingerprint.valid + " " + e.fingerprint.test, remedy);
+  check_same(ranks, "settings", to_json(e.settings, e.settings.loader.seed).dump(), remedy);
+  check_same_values(ranks, model, 0);
 }
 
 /// Which molecule is in which part: `--split given --split-file` reads it back.
@@ -165,10 +193,11 @@ void print_start(const Experiment& e, const Model& model) {
 }
 
 /// Parameters to start from: drawn, then what the pretrained checkpoint has.
-void initial_values(const FinetuneSettings& s, std::uint64_t seed, Model& model) {
+void initial_values(const FinetuneSettings& s, std::uint64_t seed, Model& model,
+                    const std::function<void(const std::string&)>& tell) {
   initialise(model, seed, false);
   if (s.init.empty()) return;
-  const TrainedModel source = find_trained_model(s.init, warn);
+  const TrainedModel source = find_trained_model(s.init, tell);
   if (source.config.tasks > 0 && source.config.tasks != s.model.tasks)
     throw Error(
         "{} has {} tasks and these are {}; start from the pretrained checkpoint it came from, or give as many --labels",
@@ -202,20 +231,26 @@ void write_answers(const Experiment& e, const fs::path& path, const std::vector<
   file.commit();
 }
 
-/// The scores of the checkpoint that validation chose. The only place where the test part is scored.
+/// The scores of the checkpoint that validation chose. The only place where the test part is scored. Called by all ranks; the first one
+/// writes the answers.
 Json score(const Experiment& e, Model& model, const fs::path& folder, const FinetuneOutcome& outcome) {
   const CheckpointStore store(folder / "checkpoints", {});
-  const auto chosen = outcome.best ? store.best(warn) : store.newest(warn);
-  if (!chosen) throw Error("{} has no whole checkpoint left to score; remove the folder and --resume", folder.string());
-  load_parameters(chosen->path, model, Absent::refuse);
+  const auto chosen = share_checkpoint(*e.ranks, [&] {
+    auto found = outcome.best ? store.best(warn) : store.newest(warn);
+    if (!found)
+      throw Error("{} has no whole checkpoint left to score; remove the folder and --resume", folder.string());
+    return found;
+  });
+  together(*e.ranks, [&] { load_parameters(chosen->path, model, Absent::refuse); });
   const FinetuneSettings& s = e.settings;
   Json result = {{"checkpoint", chosen->path.string()}, {"step", chosen->state.step}, {"steps", outcome.step}};
   for (const auto& [name, part] : {std::pair<const char*, const Subset&>{"train", e.parts.train},
                                    {"valid", e.parts.valid},
                                    {"test", e.parts.test}}) {
     Progress progress(fmt::format("score {}", name), part.size(), "molecules", e.quiet);
-    const std::vector<double> answers = predict(model, s.head, *e.data, part, &progress);
+    const std::vector<double> answers = predict_together(*e.ranks, model, s.head, *e.data, part, &progress);
     progress.finish();
+    if (!e.ranks->first()) continue;
     result[name] = to_json(score_part(s.head, e.labels->of(part), answers, e.training, s.loader.seed), s.head);
     if (name == std::string_view("test")) write_answers(e, folder / "test.csv", answers);
   }
@@ -235,20 +270,23 @@ std::optional<Json> run_seed(const Experiment& e, std::uint64_t seed, Model& mod
   const FinetuneSettings& s = e.settings;
   const fs::path folder = e.run / fmt::format("seed-{}", seed);
   std::error_code none;
-  if (fs::exists(folder / "result.json", none)) {
-    if (const auto result = finished_result(folder / "result.json")) return result;
-  }
-  create_folders(folder / "checkpoints");
-  const auto from = CheckpointStore(folder / "checkpoints", {}).newest(warn);
-  if (from) {
+  std::optional<Json> finished;
+  Ranks& ranks = *e.ranks;
+  if (ranks.first() && fs::exists(folder / "result.json", none)) finished = finished_result(folder / "result.json");
+  if (of_first(ranks, finished ? 1 : 0) > 0)
+    return finished ? finished : Json::object();  // which the others have no use for
+  const auto from = share_checkpoint(ranks, [&] {
+    create_folders(folder / "checkpoints");
+    return CheckpointStore(folder / "checkpoints", {}).newest(warn);
+  });
+  together(ranks, [&] {
+    if (!from) return initial_values(s, seed, model, warn_once(ranks));
     refuse_change(e.run, to_json(s, seed), from->state.settings, from->path.filename().string());
     if (from->state.dataset_fingerprint != e.data->info().fingerprint)
       throw Error("{} was trained on a data set with the fingerprint {}, and {} has {}; name the right one with --data",
                   folder.string(), from->state.dataset_fingerprint, e.data_path.string(), e.data->info().fingerprint);
     load_checkpoint(from->path, model);
-  } else {
-    initial_values(s, seed, model);
-  }
+  });
   if (!e.quiet && s.seeds > 1)
     fmt::print(stderr, "seed {}{}\n", seed, from ? fmt::format(", going on from step {}", from->state.step) : "");
   const FinetuneOutcome outcome = finetune({.data = *e.data,
@@ -263,12 +301,13 @@ std::optional<Json> run_seed(const Experiment& e, std::uint64_t seed, Model& mod
                                             .first_step = from ? from->state.step : 0,
                                             .best = from ? from->state.best : std::nullopt,
                                             .stop_at = e.flags.stop_at,
-                                            .quiet = e.quiet});
+                                            .quiet = e.quiet,
+                                            .ranks = ranks});
   signal = outcome.signal;
   if (!outcome.finished) return std::nullopt;
   Json result = {{"seed", seed}};
   result.update(score(e, model, folder, outcome));
-  write_file(folder / "result.json", result.dump(2) + "\n");
+  if (ranks.first()) write_file(folder / "result.json", result.dump(2) + "\n");
   return result;
 }
 
@@ -307,33 +346,51 @@ Json unite(const Experiment& e, const std::vector<Json>& seeds) {
   return result;
 }
 
-void run_finetune(const CLI::App& verb, const FinetuneFlags& flags, const CommonFlags& common) {
+void run_finetune(const CLI::App& verb, const FinetuneFlags& flags, CommonFlags common) {
+  Ranks& ranks = join_ranks(flags.rank_deadline);
+  if (!ranks.first()) common.quiet = true, common.json = false;
   const bool resumed = !flags.resume.empty();
-  Experiment e = resumed ? resume(flags, verb) : start(flags);
+  Experiment e = resumed ? resume(flags, verb, ranks) : start(flags, ranks);
   e.quiet = common.quiet;
-  const std::unique_ptr<Model> model = make_model(e.settings.model, e.settings.place);
-  initial_values(e.settings, e.settings.loader.seed, *model);  // before a folder is made for what can't start
-  if (!resumed) {
-    const std::string config = to_toml(e.flags);  // refuses what it can't hold, before there is a folder
-    e.lock.emplace(e.run);
-    check_new_run(e.run);
-    remove_partial_files(e.run);
-    write_file(e.run / "config.toml", config);
-  }
-  if (std::error_code none; !fs::exists(e.run / "split.csv", none))
-    write_split(e);  // also of a run that was killed here
+  e.settings.place.process = rank_on_host(ranks);
+  std::unique_ptr<Model> model;
+  together(ranks, [&] {
+    model = make_model(e.settings.model, e.settings.place);
+    // Before a folder is made for what can't start.
+    initial_values(e.settings, e.settings.loader.seed, *model, warn_once(ranks));
+  });
+  check_agreement(e, *model, ranks);
+  together(ranks, [&] {
+    if (!ranks.first()) return;
+    if (!resumed) {
+      const std::string config = to_toml(e.flags);  // refuses what it can't hold, before there is a folder
+      e.lock.emplace(e.run);
+      check_new_run(e.run);
+      remove_partial_files(e.run);
+      write_file(e.run / "config.toml", config);
+    }
+    if (std::error_code none; !fs::exists(e.run / "split.csv", none))
+      write_split(e);  // also of a run that was killed here
+  });
   if (!e.quiet) print_start(e, *model);
+  if (ranks.size() > 1) {
+    const std::string table = table_of(ranks, model->place());
+    if (!e.quiet) fmt::print(stderr, "ranks      {}\n{}", ranks.size(), table);
+  }
   std::vector<Json> seeds;
   for (std::int64_t k = 0; k < e.settings.seeds; ++k) {
     int signal = 0;
     const auto result = run_seed(e, e.settings.loader.seed + static_cast<std::uint64_t>(k), *model, signal);
     if (!result) {
       if (!e.quiet) fmt::print(stderr, "stopped    go on: moleblend finetune --resume {}\n", e.run.string());
-      if (signal != 0) throw ExitStatus{128 + signal};
+      ranks.all_leave();
+      if (signal != 0 && ranks.first()) throw ExitStatus{128 + signal};
       return;
     }
     seeds.push_back(*result);
   }
+  ranks.all_leave();
+  if (!ranks.first()) return;
   const Json result = unite(e, seeds);
   write_file(e.run / "result.json", result.dump(2) + "\n");
   if (common.json) {

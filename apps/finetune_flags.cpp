@@ -119,6 +119,9 @@ void add_finetune_flags(CLI::App& verb, FinetuneFlags& f) {
   run("--resume", f.resume, "Go on with this run: finished seeds stay, the others go on from their newest checkpoint");
   run("--init", f.init, "Start from a pretrained checkpoint, a run or a .safetensors file; none: from scratch");
   run("--stop-at", f.stop_at, "Stop after this step of a seed with a checkpoint, as a pre-emption would");
+  run("--rank-deadline", f.rank_deadline,
+      "Of many ranks (mpirun, srun): end the run when one does not answer for so many seconds")
+      ->check(CLI::PositiveNumber);
 
   const auto task = group("Task");
   task("--preset", f.preset,

@@ -21,6 +21,7 @@ struct FinetuneFlags {
   std::optional<std::uint64_t> split_seed;
   std::vector<double> fractions;
   std::vector<std::uint64_t> counts;
+  double rank_deadline = 600;  // seconds
   bool first_conformer = false;
   FinetuneSettings direct;  // fields whose flags have no default but one
 

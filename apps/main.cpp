@@ -62,6 +62,7 @@ int main(int argc, char** argv) {
   add_prepare(program);
   add_inspect(program);
   add_pretrain(program);
+  add_replay(program);
   add_evaluate(program);
   add_finetune(program);
   add_predict(program);

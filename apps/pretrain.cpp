@@ -12,6 +12,7 @@
 #include "apps/verb.h"
 #include "engine/evaluation/fixed_batches.h"
 #include "engine/ranks/agreement.h"
+#include "engine/ranks/host.h"
 #include "engine/training/checkpoint_store.h"
 #include "engine/training/trainer.h"
 #include "io/support/error.h"
@@ -60,6 +61,7 @@ Prepared start(const PretrainFlags& flags, Ranks& ranks) {
     throw UsageError("name the data set and the run folder: --data DIR --output RUN (or --resume RUN)");
   Prepared p;
   p.settings = flags.settings();
+  p.settings.place.process = rank_on_host(ranks);
   p.run = fs::absolute(flags.output).lexically_normal();
   together(ranks, [&] {
     if (ranks.first()) check_new_run(p.run);
@@ -70,43 +72,21 @@ Prepared start(const PretrainFlags& flags, Ranks& ranks) {
   return p;
 }
 
-PretrainFlags parse(std::vector<std::string> arguments) {
-  CLI::App app;
-  PretrainFlags flags;
-  CommonFlags common;
-  add_pretrain_flags(app, flags);
-  app.add_flag("--json", common.json);
-  app.add_flag("--quiet", common.quiet);
-  std::reverse(arguments.begin(), arguments.end());
-  app.parse(arguments);
-  return flags;
-}
-
-/// The checkpoint that the first rank has found, on all of them.
-std::optional<CheckpointStore::Found> share(Ranks& ranks, std::optional<CheckpointStore::Found> found) {
-  const std::string path = ranks.gather(found ? found->path.string() : "")[0];
-  together(ranks, [&] {
-    if (!ranks.first() && !path.empty()) found = {path, read_checkpoint(path)};
-  });
-  return found;
-}
-
 Prepared resume(const PretrainFlags& given, const CLI::App& verb, Ranks& ranks) {
   Prepared p;
   PretrainFlags flags;
   p.run = fs::absolute(given.resume).lexically_normal();
   if (!given.output.empty() && fs::absolute(given.output).lexically_normal() != p.run)
     throw UsageError("--resume goes on in its own folder; leave --output away");
-  std::optional<CheckpointStore::Found> found;
   together(ranks, [&] {
     const std::vector<std::string> kept = kept_arguments(p.run);
     if (ranks.first()) p.lock.emplace(p.run);
-    flags = parse(with_defaults(given_arguments(verb), kept));
+    flags = parse_pretrain(with_defaults(given_arguments(verb), kept));
     p.settings = flags.settings();
-    refuse_change(p.run, to_json(p.settings), to_json(parse(kept).settings()), "config.toml");
-    if (ranks.first()) found = CheckpointStore(p.run / "checkpoints", {}).newest(warn);
+    refuse_change(p.run, to_json(p.settings), to_json(parse_pretrain(kept).settings()), "config.toml");
   });
-  p.from = share(ranks, std::move(found));
+  p.from = share_checkpoint(ranks, [&] { return CheckpointStore(p.run / "checkpoints", {}).newest(warn); });
+  p.settings.place.process = rank_on_host(ranks);
   together(ranks, [&] {
     if (p.from) refuse_change(p.run, to_json(p.settings), p.from->state.settings, p.from->path.filename().string());
     if (p.from && p.from->state.step >= p.settings.schedule.steps) return;  // finished: nothing need be opened
@@ -209,17 +189,19 @@ void run_pretrain(const CLI::App& verb, const PretrainFlags& flags, CommonFlags 
     const std::string table = table_of(ranks, p.model->place());
     if (!common.quiet) fmt::print(stderr, "ranks      {}\n{}", ranks.size(), table);
   }
-  const PretrainOutcome outcome = pretrain({.data = *p.data,
-                                            .split = p.split,
-                                            .model = *p.model,
-                                            .settings = p.settings,
-                                            .run = p.run,
-                                            .program_version = MOLEBLEND_VERSION,
-                                            .first_step = p.from ? p.from->state.step : 0,
-                                            .best = p.from ? p.from->state.best : std::nullopt,
-                                            .stop_at = flags.stop_at,
-                                            .quiet = common.quiet,
-                                            .ranks = ranks});
+  const PretrainOutcome outcome =
+      pretrain({.data = *p.data,
+                .split = p.split,
+                .model = *p.model,
+                .settings = p.settings,
+                .run = p.run,
+                .program_version = MOLEBLEND_VERSION,
+                .first_step = p.from ? p.from->state.step : 0,
+                .best = p.from ? p.from->state.best : std::nullopt,
+                .spikes = p.from && p.from->state.spikes ? *p.from->state.spikes : SpikeWatch(),
+                .stop_at = flags.stop_at,
+                .quiet = common.quiet,
+                .ranks = ranks});
   if (common.json) {
     nlohmann::ordered_json json = {{"run", p.run.string()},
                                    {"step", outcome.step},

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "apps/run_folder.h"
+#include "apps/verb.h"
 #include "io/support/cores.h"
 #include "io/support/error.h"
 
@@ -164,6 +165,7 @@ void add_pretrain_flags(CLI::App& verb, PretrainFlags& f) {
   training("--beta2", f.beta2, "Adam's beta2 [0.999]");
   training("--adam-epsilon", f.adam_epsilon, "Adam's epsilon [1e-8]");
   training("--seed", f.direct.loader.seed, "Seed of initial values, split, order, blending, noise and dropout");
+  verb.add_flag("--skip-spikes", f.direct.skip_spikes, "Leave out the updates that --spike-z marks")->group("Training");
   verb.add_flag("--without-positions", f.without_positions, "Train as if no molecule had positions")->group("Training");
   verb.add_flag("--first-conformer", f.first_conformer, "Always the first conformer, not a random one each epoch")
       ->group("Training");
@@ -173,6 +175,8 @@ void add_pretrain_flags(CLI::App& verb, PretrainFlags& f) {
   keeping("--valid-every", f.direct.valid_every, "Steps between validations; 0: never");
   keeping("--valid-molecules", f.direct.valid_molecules, "At most so many of the validation part each time");
   keeping("--log-every", f.direct.log_every, "Steps between training lines of metrics.jsonl");
+  keeping("--spike-z", f.direct.spike_z,
+          "Log updates whose loss or gradient norm lies so many standard deviations above the last hundred; 0: none");
   keeping("--checkpoint-every", f.direct.checkpoint_every, "Steps between checkpoints");
   keeping("--keep-last", f.direct.keep_last, "Newest checkpoints kept, beside the best on validation");
   keeping("--keep-every", f.direct.keep_every, "Checkpoints at multiples of this stay for good; 0: none");
@@ -194,6 +198,10 @@ void add_pretrain_flags(CLI::App& verb, PretrainFlags& f) {
       "  moleblend pretrain --data pcqm --output paper --model base --preset released\n"
       "SIGTERM, SIGINT and SIGUSR1 end a run after the step it is in, with a checkpoint; the exit status is then 128 + "
       "the signal.");
+}
+
+PretrainFlags parse_pretrain(std::vector<std::string> arguments) {
+  return parse_flags(add_pretrain_flags, std::move(arguments));
 }
 
 std::string to_toml(const PretrainSettings& s, const std::string& data) {
@@ -237,6 +245,7 @@ std::string to_toml(const PretrainSettings& s, const std::string& data) {
   add("beta2", s.adam.beta2);
   add("adam-epsilon", s.adam.epsilon);
   add("seed", s.loader.seed);
+  add("skip-spikes", s.skip_spikes);
   add("without-positions", !s.loader.use_positions);
   add("first-conformer", !s.loader.random_conformer);
   toml.section("Watching and keeping");
@@ -244,6 +253,7 @@ std::string to_toml(const PretrainSettings& s, const std::string& data) {
   add("valid-every", s.valid_every);
   add("valid-molecules", s.valid_molecules);
   add("log-every", s.log_every);
+  add("spike-z", s.spike_z);
   add("checkpoint-every", s.checkpoint_every);
   add("keep-last", s.keep_last);
   add("keep-every", s.keep_every);

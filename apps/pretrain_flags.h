@@ -31,6 +31,9 @@ struct PretrainFlags {
 
 void add_pretrain_flags(CLI::App& verb, PretrainFlags& flags);
 
+/// The flags among a verb's arguments, such as those in a run's config.toml. Throws what CLI11 throws.
+PretrainFlags parse_pretrain(std::vector<std::string> arguments);
+
 /// All settings as a TOML file that --config reads back to the same settings.
 std::string to_toml(const PretrainSettings& settings, const std::string& data);
 

@@ -1,23 +1,18 @@
 #include "apps/rank_session.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <array>
 #include <iostream>
 #include <memory>
 
+#include "engine/ranks/agreement.h"
+#include "engine/ranks/host.h"
 #include "engine/ranks/start_ranks.h"
 #include "io/prepare/reasons.h"
 
 namespace moleblend {
 namespace {
 std::unique_ptr<Ranks> joined;
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
-}
 }  // namespace
 
 Ranks& join_ranks(double deadline_s) {
@@ -37,6 +32,19 @@ int end_over(const std::string& what, int status) {
 
 void leave_ranks() {
   joined.reset();
+}
+
+std::optional<CheckpointStore::Found> share_checkpoint(
+    Ranks& ranks, const std::function<std::optional<CheckpointStore::Found>()>& find) {
+  std::optional<CheckpointStore::Found> found;
+  together(ranks, [&] {
+    if (ranks.first()) found = find();
+  });
+  const std::string path = ranks.gather(found ? found->path.string() : "")[0];
+  together(ranks, [&] {
+    if (!ranks.first() && !path.empty()) found = {path, read_checkpoint(path)};
+  });
+  return found;
 }
 
 std::string table_of(Ranks& ranks, const std::string& place) {

@@ -1,9 +1,12 @@
 #pragma once
 // The ranks of this program, from the verb that asks for them to the end of main.
 
+#include <functional>
+#include <optional>
 #include <string>
 
 #include "engine/ranks/ranks.h"
+#include "engine/training/checkpoint_store.h"
 
 namespace moleblend {
 
@@ -16,6 +19,10 @@ int end_over(const std::string& what, int status);
 
 /// Waits for the others, where there are any.
 void leave_ranks();
+
+/// The checkpoint that the first rank finds, on all of them. Called by all ranks.
+std::optional<CheckpointStore::Found> share_checkpoint(
+    Ranks& ranks, const std::function<std::optional<CheckpointStore::Found>()>& find);
 
 /// One line a rank: where it runs and on what. `place` is this one's.
 std::string table_of(Ranks& ranks, const std::string& place);

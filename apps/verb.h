@@ -2,6 +2,7 @@
 // The verbs of the command line. Each apps/<verb>.cpp adds one subcommand.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -23,6 +24,20 @@ struct ExitStatus {
 /// Adds a subcommand with the common flags and --config.
 CLI::App* add_verb(CLI::App& program, const std::string& name, const std::string& description, CommonFlags& flags);
 
+/// The flags among a verb's arguments, such as those in a run's config.toml, that `add` knows. Throws what CLI11 throws.
+template <class Flags>
+Flags parse_flags(void (*add)(CLI::App&, Flags&), std::vector<std::string> arguments) {
+  CLI::App app;
+  Flags flags;
+  CommonFlags common;
+  add(app, flags);
+  app.add_flag("--json", common.json);
+  app.add_flag("--quiet", common.quiet);
+  std::reverse(arguments.begin(), arguments.end());
+  app.parse(arguments);
+  return flags;
+}
+
 /// A warning on standard error.
 void warn(const std::string& text);
 
@@ -30,6 +45,7 @@ void warn(const std::string& text);
 void add_prepare(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_pretrain(CLI::App& program);
+void add_replay(CLI::App& program);
 void add_evaluate(CLI::App& program);
 void add_finetune(CLI::App& program);
 void add_predict(CLI::App& program);

@@ -4,12 +4,16 @@
 #   MOLEBLEND_CUDA_NETWORK   the network on a GPU: plain C++, for the host compiler
 #   MOLEBLEND_CUDA_HEADERS   folder of cuda_runtime.h for the executor; empty if there is none
 #   MOLEBLEND_WITH_CUDNN     the same of cuDNN's attention, which `moleblend bench` measures beside ours
+#   MOLEBLEND_WITH_NCCL      the same of NCCL, which adds up gradients between GPUs
+# and the target moleblend_nccl, for those that compile the network on a GPU.
 # Kernels are compiled for A100 (sm_80) and Hopper (sm_90), and as PTX for what comes after.
 
 set(MOLEBLEND_WITH_CUDA "off")
 set(MOLEBLEND_WITH_CUDNN "off")
+set(MOLEBLEND_WITH_NCCL "off")
 file(GLOB_RECURSE MOLEBLEND_CUDA_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*.cu)
-set(MOLEBLEND_CUDA_NETWORK ${PROJECT_SOURCE_DIR}/engine/cuda/library_cuda.cpp)
+set(MOLEBLEND_CUDA_NETWORK ${PROJECT_SOURCE_DIR}/engine/cuda/library_cuda.cpp
+  ${PROJECT_SOURCE_DIR}/engine/ranks/gpu/gpu_gradient_sum.cpp)
 # Where the toolkit may be; the last is where scripts/setup.sh puts one if there is none.
 set(cuda_folders $ENV{CUDA_HOME} $ENV{CUDA_PATH} /usr/local/cuda)
 if(DEFINED ENV{XDG_DATA_HOME})
@@ -21,6 +25,19 @@ list(APPEND cuda_folders ${own_folder}/cuda)
 find_path(MOLEBLEND_CUDA_HEADERS cuda_runtime.h HINTS ${CUDAToolkit_ROOT} PATHS ${cuda_folders} PATH_SUFFIXES include NO_CACHE)
 if(NOT MOLEBLEND_CUDA_HEADERS)
   set(MOLEBLEND_CUDA_HEADERS "")
+endif()
+# Its header is all that a build needs of NCCL: a run of many ranks opens the library.
+add_library(moleblend_nccl INTERFACE)
+find_path(nccl_headers nccl.h HINTS ${MOLEBLEND_CUDA_HEADERS} ENV NCCL_HOME PATHS ${cuda_folders} PATH_SUFFIXES include NO_CACHE)
+if(NOT nccl_headers)
+  set(MOLEBLEND_WITH_NCCL "off (no nccl.h)")
+elseif(MOLEBLEND_CUDA_HEADERS)
+  set(MOLEBLEND_WITH_NCCL "on")
+  list(APPEND MOLEBLEND_CUDA_NETWORK ${PROJECT_SOURCE_DIR}/engine/ranks/gpu/nccl_library.cpp
+    ${PROJECT_SOURCE_DIR}/engine/ranks/gpu/nccl_group.cpp ${PROJECT_SOURCE_DIR}/engine/ranks/gpu/nccl_gradient_sum.cpp)
+  target_compile_definitions(moleblend_nccl INTERFACE MOLEBLEND_WITH_NCCL)
+  target_include_directories(moleblend_nccl SYSTEM INTERFACE ${nccl_headers} ${MOLEBLEND_CUDA_HEADERS})
+  target_link_libraries(moleblend_nccl INTERFACE ${CMAKE_DL_LIBS})
 endif()
 
 if(MOLEBLEND_CUDA STREQUAL "off" OR MOLEBLEND_SANITIZE)
@@ -96,7 +113,8 @@ else()
 endif()
 target_link_libraries(moleblend_cuda_libraries PRIVATE moleblend_flags fmt::fmt PUBLIC ${CMAKE_DL_LIBS})
 add_library(moleblend_cuda SHARED ${MOLEBLEND_CUDA_NETWORK})
-target_link_libraries(moleblend_cuda PRIVATE moleblend_flags moleblend_engine moleblend_cuda_objects moleblend_cuda_libraries)
+target_link_libraries(moleblend_cuda PRIVATE moleblend_flags moleblend_engine moleblend_cuda_objects moleblend_cuda_libraries
+  moleblend_nccl)
 # Only the factory is visible, so that nothing of ours meets the program's own symbols.
 set_target_properties(moleblend_cuda PROPERTIES CXX_VISIBILITY_PRESET hidden)
 target_link_options(moleblend_cuda PRIVATE -Wl,--exclude-libs,ALL)

@@ -94,9 +94,9 @@ else
 fi
 [[ -n $data ]] || fail "no data set to train on: make one with \`moleblend prepare\` where Open Babel is, and name it with --data"
 
-# cuBLASLt and cuDNN from the toolkit or from Python's packages (as PyTorch brings them), whichever this machine has.
+# cuBLASLt, cuDNN and NCCL from the toolkit or from Python's packages (as PyTorch brings them), whichever this machine has.
 libraries=$programs/lib
-for folder in /usr/local/cuda/lib64 /usr/local/cuda/targets/x86_64-linux/lib \
+for folder in /usr/local/cuda/lib64 /usr/local/cuda/lib /usr/local/cuda/targets/x86_64-linux/lib \
   $(python3 -c 'import glob, nvidia; print(*[f for p in nvidia.__path__ for f in sorted(glob.glob(p + "/*/lib"))])' 2>/dev/null || true); do
   [[ ! -d $folder ]] || libraries=$libraries:$folder
 done

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs a verb of moleblend on several ranks of this machine, which share its cores.
 #
-#   scripts/launch_local.sh [--ranks N] [--dry-run] VERB [FLAGS…]
+#   scripts/launch_local.sh [--ranks N] [--tcp] [--dry-run] VERB [FLAGS…]
 #     --ranks N   processes (default: the number of GPUs, or 2 without one)
+#     --tcp       without MPI: starts them itself, and they find each other over TCP (the default where there is no mpirun)
 #     --dry-run   print the command and end
 #
 #   scripts/launch_local.sh --ranks 4 pretrain --data DATA --output RUN --model base
@@ -12,7 +13,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 gpus=$(if have nvidia-smi; then nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU' || true; else echo 0; fi)
-ranks=$((gpus > 0 ? gpus : 2)) dry_run=no
+ranks=$((gpus > 0 ? gpus : 2)) dry_run=no tcp=no
 while (($# > 0)); do
   case $1 in
     --ranks)
@@ -20,8 +21,9 @@ while (($# > 0)); do
       ranks=$2
       shift 2
       ;;
+    --tcp) tcp=yes && shift ;;
     --dry-run) dry_run=yes && shift ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 0 ;;
     -*) warn "unknown option $1; see scripts/launch_local.sh --help" && exit 2 ;;
     *) break ;;
   esac
@@ -35,15 +37,44 @@ if [[ " $* " != *' --threads'* ]]; then
   share=$(($(cores) / ranks))
   threads=(--threads $((share > 0 ? share : 1)))
 fi
-# Not bound to cores by mpirun: on few cores it would put all ranks on the same one.
-command=(mpirun -n "$ranks" --oversubscribe --bind-to none)
-((EUID != 0)) || command+=(--allow-run-as-root)
-command+=("$program" "$@" "${threads[@]}")
+have mpirun || tcp=yes
+if [[ $tcp == yes ]]; then
+  # One of some ports that systems don't give to outgoing connections.
+  launcher=(env MASTER_ADDR=127.0.0.1 MASTER_PORT="${MASTER_PORT:-$((20000 + $$ % 10000))}" WORLD_SIZE="$ranks")
+else
+  # Not bound to cores: on few cores mpirun would put all ranks on the same one.
+  launcher=(mpirun -n "$ranks" --oversubscribe --bind-to none)
+  ((EUID != 0)) || launcher+=(--allow-run-as-root)
+fi
+command=("$program" "$@" "${threads[@]}")
 if [[ $dry_run == yes ]]; then
-  printf '%q ' "${command[@]}"
+  [[ $tcp == no ]] || printf 'for rank in {0..%d}; do RANK=$rank ' $((ranks - 1))
+  printf '%q ' "${launcher[@]}" "${command[@]}"
+  [[ $tcp == no ]] || printf '& done; wait'
   echo
   exit 0
 fi
-have mpirun || fail "mpirun is missing; install Open MPI (Debian: apt-get install openmpi-bin libopenmpi-dev) and build again"
 [[ -x $program ]] || fail "$program is missing; build it (cmake --preset release && cmake --build build/release), or name one in MOLEBLEND"
-exec "${command[@]}"
+[[ $tcp == yes ]] || exec "${launcher[@]}" "${command[@]}"
+
+processes=()
+for ((rank = 0; rank < ranks; ++rank)); do
+  RANK=$rank "${launcher[@]}" "${command[@]}" &
+  processes+=($!)
+done
+# One rank that hears of it is enough: all end together.
+for signal in TERM INT USR1; do
+  # shellcheck disable=SC2064
+  trap "kill -$signal ${processes[0]} 2>/dev/null || true" "$signal"
+done
+# The first rank's status, or that of one which failed where the first could not tell. A signal to this script ends a wait.
+first=0
+for ((rank = 0; rank < ranks; ++rank)); do
+  status=0
+  while true; do
+    wait "${processes[rank]}" && status=0 || status=$?
+    kill -0 "${processes[rank]}" 2>/dev/null || break
+  done
+  ((first != 0)) || first=$status
+done
+exit "$first"

@@ -112,7 +112,7 @@ else
   warn "this is no Debian or Ubuntu: install a C++20 compiler, CMake 3.25, Ninja, zlib, fmt, nlohmann-json, CLI11, oneDNN, GoogleTest and Open Babel 3 by its own means"
 fi
 
-# The CUDA compiler, its headers and cuBLAS, without a driver, as Python wheels: Debian's own CUDA is too old for C++20. The folder
+# The CUDA compiler, its headers, cuBLAS and NCCL, without a driver, as Python wheels: Debian's own CUDA is too old for C++20. The folder
 # appears whole or not at all.
 install_cuda() {
   local staging=$cuda_folder.new toolkit library
@@ -120,16 +120,17 @@ install_cuda() {
     warn "no nvcc, and no pip to install it with; the build goes on without CUDA"
     return
   fi
-  say "Installing the CUDA compiler, its headers and cuBLAS in $cuda_folder (1.1 GB)"
+  say "Installing the CUDA compiler, its headers, cuBLAS and NCCL in $cuda_folder (1.5 GB)"
   rm -rf "$staging"
   mkdir -p "$staging"
   if ! python3 -m pip install --quiet --root-user-action=ignore --target "$staging" 'nvidia-cuda-nvcc==13.0.*' 'nvidia-cuda-crt==13.0.*' \
-    'nvidia-nvvm==13.0.*' 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*' 'nvidia-cublas==13.1.*'; then
+    'nvidia-nvvm==13.0.*' 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cccl==13.0.*' 'nvidia-cublas==13.1.*' 'nvidia-nccl-cu13==2.28.*'; then
     warn "could not install the CUDA compiler, see pip's message above; the build goes on without CUDA"
     rm -rf "$staging"
     return
   fi
   toolkit=$staging/nvidia/cu13
+  cp -r "$staging"/nvidia/nccl/{include,lib} "$toolkit/"
   # Wheels name libraries with their version only, and CMake looks for those without.
   for library in "$toolkit"/lib/lib*.so.*; do ln -sf "${library##*/}" "${library%%.so.*}.so"; done
   ln -s lib "$toolkit/lib64"

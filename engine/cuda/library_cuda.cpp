@@ -7,7 +7,7 @@
 #include "engine/cuda/cuda_part.h"
 #include "engine/model/gpu_batch.h"
 #include "engine/model/network_impl.h"
-#include "kernels/common/gpu.h"
+#include "kernels/common/gpus.h"
 
 namespace moleblend {
 
@@ -16,13 +16,14 @@ template class Network<Gpu, bf16>;
 
 namespace {
 
-constexpr int kDevice = 0;  // of those visible
+constexpr int kDevice = 0;  // of those visible, where one is enough
 
 class Library final : public CudaPart {
  public:
-  std::unique_ptr<Model> make_model(const ModelConfig& config, bool in_bf16) const override {
-    if (in_bf16) return std::make_unique<Network<Gpu, bf16>>(config, kDevice);
-    return std::make_unique<Network<Gpu, float>>(config, kDevice);
+  std::unique_ptr<Model> make_model(const ModelConfig& config, bool in_bf16, int process) const override {
+    const int device = process % visible_gpus();
+    if (in_bf16) return std::make_unique<Network<Gpu, bf16>>(config, device);
+    return std::make_unique<Network<Gpu, float>>(config, device);
   }
   std::unique_ptr<KernelCases> make_kernel_cases(const ModelConfig& config, const Batch& batch,
                                                  bool in_bf16) const override {

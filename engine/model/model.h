@@ -131,8 +131,9 @@ class Model {
   virtual void write(int moment, std::span<const float> in) = 0;
   virtual void read_gradient(std::span<float> out) const = 0;
 
-  /// From now on gradients are those of all ranks together. `ranks` outlives the model.
-  virtual void join(Ranks& ranks) = 0;
+  /// Called by all ranks: from now on gradients are those of all together. `ranks` outlives the model. Returns how they are added up, for
+  /// people; nothing for one rank.
+  virtual std::string join(Ranks& ranks) = 0;
 
   virtual void zero_gradients() = 0;
   /// Forward, losses and (if asked for) backward of one micro-batch; gradients are added.
@@ -146,6 +147,8 @@ class Model {
   /// Ends what a pass with `last` began: update() uses Σ over the ranks. `ranks` belongs to the model from that pass until this returns,
   /// and is the caller's again between this and the next pass. Nothing to do for one rank.
   virtual void sum_gradients() = 0;
+  /// The global norm of the gradient, after sum_gradients(). Changes nothing.
+  virtual double gradient_norm() = 0;
   /// Clips by the global norm and updates; `step` >= 1 is Adam's t. Returns the norm before clipping. A non-finite norm
   /// changes nothing.
   virtual double update(const AdamSettings& settings, double learning_rate, std::int64_t step) = 0;

@@ -43,12 +43,13 @@ class Network final : public Model {
   void read_gradient(std::span<float> out) const override;
   std::string place() const override;
   std::size_t batch_bytes(const Packed& packed, bool gradients) const override;
-  void join(Ranks& ranks) override;
+  std::string join(Ranks& ranks) override;
   void zero_gradients() override;
   PretrainResult pretrain(const Batch& batch, const PretrainStep& step) override;
   double property(const Batch& batch, const PropertyStep& step, std::vector<double>* logits) override;
   void encode(const Batch& batch, const EncodeStep& step, std::vector<float>& rows) override;
   void sum_gradients() override;
+  double gradient_norm() override;
   double update(const AdamSettings& settings, double learning_rate, std::int64_t step) override;
   void watch() override;
   std::vector<PartTime> part_times() override;

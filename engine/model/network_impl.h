@@ -8,7 +8,7 @@
 
 #include "engine/model/batch_too_large.h"
 #include "engine/model/network.h"
-#include "engine/ranks/staged_gradient_sum.h"
+#include "engine/ranks/gpu/gpu_gradient_sum.h"
 #include "io/support/error.h"
 #include "kernels/activation/activation.h"
 #include "kernels/atom_embedding/atom_embedding.h"
@@ -92,13 +92,15 @@ void Network<Device, T>::write(int moment, std::span<const float> in) {
 }
 
 template <class Device, class T>
-void Network<Device, T>::join(Ranks& ranks) {
-  if (ranks.size() == 1) return;
+std::string Network<Device, T>::join(Ranks& ranks) {
+  if (ranks.size() == 1) return {};
   const std::span<W> gradient(gradient_, static_cast<std::size_t>(layout_.size()));
+  std::string way = "between the hosts";
   if constexpr (std::is_same_v<Device, Cpu>)
     sum_ = make_gradient_sum(ranks, gradient);
   else
-    sum_ = std::make_unique<StagedGradientSum<Device, W>>(device_, ranks, gradient);
+    sum_ = make_gpu_gradient_sum(device_, ranks, gradient, way);
+  return way;
 }
 
 template <class Device, class T>
@@ -722,6 +724,14 @@ void Network<Device, T>::sum_gradients() {
   if (!sum_) return;
   at(Part::gradient_sum);
   sum_->finish();
+}
+
+template <class Device, class T>
+double Network<Device, T>::gradient_norm() {
+  global_norm<W>(at(Part::update), layout_.size(), gradient_, &results_->norm);
+  double norm;
+  device_.download(&norm, &results_->norm, 1);
+  return norm;
 }
 
 template <class Device, class T>

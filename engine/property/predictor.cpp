@@ -88,4 +88,18 @@ std::vector<double> predict(Model& model, const PropertyHead& head, const Datase
   return answers;
 }
 
+std::vector<double> predict_together(Ranks& ranks, Model& model, const PropertyHead& head, const Dataset& data,
+                                     const Subset& part, Progress* progress) {
+  if (ranks.size() == 1) return predict(model, head, data, part, progress);
+  const auto rank = static_cast<std::uint64_t>(ranks.rank()), count = static_cast<std::uint64_t>(ranks.size());
+  const std::uint64_t begin = part.size() * rank / count, end = part.size() * (rank + 1) / count;
+  std::vector<std::uint64_t> own;
+  for (std::uint64_t k = begin; k < end; ++k) own.push_back(part[k]);
+  const std::vector<double> answers = predict(model, head, data, own, progress);
+  std::vector<double> all(part.size() * head.targets.size(), 0.);
+  std::copy(answers.begin(), answers.end(), all.begin() + static_cast<std::ptrdiff_t>(begin * head.targets.size()));
+  ranks.sum(std::span(all));  // with zeros of the others: exact
+  return all;
+}
+
 }  // namespace moleblend

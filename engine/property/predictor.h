@@ -6,6 +6,7 @@
 
 #include "engine/model/model.h"
 #include "engine/property/settings.h"
+#include "engine/ranks/ranks.h"
 #include "io/dataset/dataset.h"
 #include "io/loader/subset.h"
 #include "io/support/progress.h"
@@ -51,5 +52,10 @@ class Predictor {
 /// Answers for the molecules of a part, [molecules, tasks]. `progress` may be null; it is told how many molecules are done.
 std::vector<double> predict(Model& model, const PropertyHead& head, const Dataset& data, const Subset& part,
                             Progress* progress = nullptr, std::int64_t batch_atoms = kPassAtoms);
+
+/// The same, where every rank has the model and answers for a stretch of the part: all of the answers on all. Called by all ranks. What shares
+/// a batch, which depends on their number, matters to rounding.
+std::vector<double> predict_together(Ranks& ranks, Model& model, const PropertyHead& head, const Dataset& data,
+                                     const Subset& part, Progress* progress = nullptr);
 
 }  // namespace moleblend

@@ -1,6 +1,7 @@
 #include "engine/property/trainer.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <memory>
@@ -8,6 +9,7 @@
 
 #include "engine/property/learning_rates.h"
 #include "engine/property/predictor.h"
+#include "engine/ranks/agreement.h"
 #include "engine/training/checkpoint_store.h"
 #include "engine/training/not_finite.h"
 #include "engine/training/pace.h"
@@ -23,7 +25,7 @@ using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
 /// What one update did.
-struct Update {
+struct Update {  // of all ranks together
   double loss = 0, learning_rate = 0, gradient_norm = 0;
   std::int64_t molecules = 0;
 };
@@ -33,12 +35,17 @@ class Finetuner {
   explicit Finetuner(const FinetuneTask& task)
       : task_(task),
         settings_(task.settings),
-        log_(task.run / "metrics.jsonl", task.first_step),
+        quiet_(task.quiet || !task.ranks.first()),
         store_(task.run / "checkpoints", {settings_.keep_last, 0}),
         best_(task.best),
         valid_labels_(task.labels.of(task.valid)),
         adam_(settings_.adam) {
-    store_.clean();
+    const std::string way = task.model.join(task.ranks);
+    if (!quiet_ && !way.empty()) fmt::print(stderr, "gradients  added {}\n", way);
+    if (task.ranks.first()) {
+      log_.emplace(task.run / "metrics.jsonl", task.first_step);
+      store_.clean();
+    }
     adam_.ranges = learning_rates(task.model, settings_.layer_decay, settings_.freeze);
     for (const Target& target : settings_.head.targets) positive_weight_.push_back(target.positive_weight);
     zeros_.assign(settings_.head.targets.size(), 0);
@@ -51,13 +58,15 @@ class Finetuner {
     LoaderOptions options = settings_.loader;
     options.seed = task_.seed;
     options.use_positions = settings_.head.shown.positions;
+    options.rank = task_.ranks.rank(), options.ranks = task_.ranks.size();
     Loader loader(task_.data, task_.train, options, task_.first_step, end);
     Progress progress("finetune", static_cast<std::uint64_t>(steps), "steps",
-                      {.quiet = task_.quiet, .start = static_cast<std::uint64_t>(task_.first_step)});
+                      {.quiet = quiet_, .start = static_cast<std::uint64_t>(task_.first_step)});
     std::int64_t step = task_.first_step;
     std::int64_t epoch = epochs_done(step);
     bool out_of_patience = impatient(step);
-    while (step < end && !out_of_patience && StopSignal::received() == 0) {
+    int signal = any_signal(task_.ranks, StopSignal::received());
+    while (step < end && !out_of_patience && signal == 0) {
       const Clock::time_point begin = Clock::now();
       auto batch = loader.next();
       if (!batch) break;
@@ -68,21 +77,22 @@ class Finetuner {
       recent_.fade(0.95);
       recent_.add(update.molecules, seconds);
       ++step;
-      if (step % settings_.log_every == 0 || step == steps) log_training(step, update);
+      if (log_ && (step % settings_.log_every == 0 || step == steps)) log_training(step, update);
       bool improved = false;
       if (epochs_done(step) > epoch || step == steps) {
         epoch = epochs_done(step);
         improved = validate(step, progress);
         out_of_patience = impatient(step);
       }
-      if (improved || step == end || out_of_patience || StopSignal::received() != 0) checkpoint(step);
+      signal = any_signal(task_.ranks, StopSignal::received());
+      if (improved || step == end || out_of_patience || signal != 0) checkpoint(step);
       progress.update(static_cast<std::uint64_t>(step),
                       fmt::format("{:.0f} molecules/s, loss {:.4g}", recent_.rate(), update.loss));
     }
     if (out_of_patience) progress.set_total(static_cast<std::uint64_t>(step));
     progress.finish();
     const bool finished = step == steps || out_of_patience;
-    return {.step = step, .signal = finished ? 0 : StopSignal::received(), .finished = finished, .best = best_};
+    return {.step = step, .signal = finished ? 0 : signal, .finished = finished, .best = best_};
   }
 
  private:
@@ -103,6 +113,9 @@ class Finetuner {
         if (regression) label = (label - target.mean) / target.std;
       }
     }
+    std::array counts{present, update.molecules};
+    task_.ranks.sum(std::span<std::int64_t>(counts));
+    present = counts[0], update.molecules = counts[1];
     task_.model.zero_gradients();
     for (std::size_t p = 0; p < labels.size(); ++p)
       update.loss += task_.model.property(step.micro_batches[p],
@@ -115,44 +128,56 @@ class Finetuner {
                                            .std = ones_,
                                            .positive_weight = positive_weight_,
                                            .label_count = present,
-                                           .freeze_encoder = settings_.freeze},
+                                           .freeze_encoder = settings_.freeze,
+                                           .last = p + 1 == labels.size()},
                                           nullptr);
-    if (!std::isfinite(update.loss)) throw_not_finite(task_.data, task_.run, step, "loss");
+    task_.model.sum_gradients();
+    task_.ranks.sum(std::span(&update.loss, 1));
+    if (!std::isfinite(update.loss)) stop_over("loss", step);
     update.learning_rate = settings_.schedule.rate(step.step);
     update.gradient_norm = task_.model.update(adam_, update.learning_rate, step.step + 1);
-    if (!std::isfinite(update.gradient_norm)) throw_not_finite(task_.data, task_.run, step, "gradient");
+    if (!std::isfinite(update.gradient_norm)) stop_over("gradient", step);
     return update;
   }
 
+  [[noreturn]] void stop_over(std::string_view what, const LoadedStep& step) const {
+    const CheckpointState state = state_at(step.step);
+    throw_not_finite({what, task_.data, task_.run, step, task_.model, state}, task_.ranks);
+  }
+
   void log_training(std::int64_t step, const Update& u) {
-    log_.write({{"step", step},
-                {"loss", u.loss},
-                {"lr", u.learning_rate},
-                {"grad_norm", u.gradient_norm},
-                {"molecules", u.molecules},
-                {"seconds", since_log_.seconds},
-                {"molecules_per_s", since_log_.rate()}});
+    log_->write({{"step", step},
+                 {"loss", u.loss},
+                 {"lr", u.learning_rate},
+                 {"grad_norm", u.gradient_norm},
+                 {"molecules", u.molecules},
+                 {"seconds", since_log_.seconds},
+                 {"molecules_per_s", since_log_.rate()}});
     since_log_ = {};
   }
 
   /// Scores the validation part; true if it is the best so far.
   bool validate(std::int64_t step, Progress& progress) {
-    const std::vector<double> answers = predict(task_.model, settings_.head, task_.data, task_.valid);
+    const std::vector<double> answers =
+        predict_together(task_.ranks, task_.model, settings_.head, task_.data, task_.valid);
     const TaskScores scores =
         score_tasks(settings_.metric, static_cast<std::int64_t>(settings_.head.targets.size()), valid_labels_, answers);
-    if (std::isnan(scores.mean))
+    if (std::isnan(scores.mean)) {
+      first_tells(task_.ranks);
       throw Error(
           "{} is not defined on the validation part ({} molecules): no task has what it needs there, such as labels of "
           "both classes or answers that differ; choose another --metric or --split",
           name_of(settings_.metric), task_.valid.size());
-    log_.write({{"step", step},
-                {"epoch", epochs_done(step)},
-                {"valid", {{std::string(name_of(settings_.metric)), scores.mean}}}});
+    }
+    if (log_)
+      log_->write({{"step", step},
+                   {"epoch", epochs_done(step)},
+                   {"valid", {{std::string(name_of(settings_.metric)), scores.mean}}}});
     // What is kept is to be small.
     const double criterion = higher_is_better(settings_.metric) ? -scores.mean : scores.mean;
     const bool improved = !best_ || criterion < best_->loss;
     if (improved) best_ = BestValidation{step, criterion};
-    if (!task_.quiet) {
+    if (!quiet_) {
       progress.interrupt();
       fmt::print(stderr, "epoch {}: validation {} {:.4f}{}\n", epochs_done(step), name_of(settings_.metric),
                  scores.mean, improved ? ", the best so far" : "");
@@ -161,15 +186,21 @@ class Finetuner {
   }
 
   void checkpoint(std::int64_t step) {
-    log_.sync();
-    store_.save(task_.model, {.kind = "finetune",
-                              .step = step,
-                              .model = task_.model.config(),
-                              .settings = to_json(settings_, task_.seed),
-                              .dataset_fingerprint = task_.data.info().fingerprint,
-                              .program_version = task_.program_version,
-                              .precision = settings_.place.precision,
-                              .best = best_});
+    check_same_values(task_.ranks, task_.model, step);
+    if (!task_.ranks.first()) return;
+    log_->sync();
+    store_.save(task_.model, state_at(step));
+  }
+
+  CheckpointState state_at(std::int64_t step) const {
+    return {.kind = "finetune",
+            .step = step,
+            .model = task_.model.config(),
+            .settings = to_json(settings_, task_.seed),
+            .dataset_fingerprint = task_.data.info().fingerprint,
+            .program_version = task_.program_version,
+            .precision = settings_.place.precision,
+            .best = best_};
   }
 
   /// Whole epochs within so many steps.
@@ -182,7 +213,8 @@ class Finetuner {
 
   const FinetuneTask& task_;
   const FinetuneSettings& settings_;
-  RunLog log_;
+  const bool quiet_;
+  std::optional<RunLog> log_;  // of the first rank
   CheckpointStore store_;
   std::optional<BestValidation> best_;
   std::vector<double> valid_labels_, positive_weight_, zeros_, ones_;

@@ -8,6 +8,7 @@
 
 #include "engine/property/labels.h"
 #include "engine/property/settings.h"
+#include "engine/ranks/ranks.h"
 #include "engine/training/checkpoint.h"
 #include "io/dataset/dataset.h"
 
@@ -26,6 +27,7 @@ struct FinetuneTask {
   std::optional<BestValidation> best;  // before first_step
   std::optional<std::int64_t> stop_at;
   bool quiet = false;
+  Ranks& ranks = sole_rank();  // which the model joins
 };
 
 struct FinetuneOutcome {
@@ -35,10 +37,11 @@ struct FinetuneOutcome {
   std::optional<BestValidation> best;
 };
 
-/// Trains until the last epoch, until patience runs out, or until stop_at or a signal; the last step done has a checkpoint, and so has
-/// the best validation. Everything but timing is a function of (settings, seed, data, model at the start): a run that is stopped
-/// and goes on leaves the same bytes as one that is not. Throws Error for a number that is not finite, naming the molecules, and if
-/// the metric is not defined on the validation part.
+/// Trains until the last epoch, until patience runs out, or until stop_at or a signal to any rank; the last step done has a checkpoint, and
+/// so has the best validation. Everything but timing is a function of (settings, seed, data, model at the start, number of ranks): a run
+/// that is stopped and goes on leaves the same bytes as one that is not, and other numbers of ranks agree with it to rounding. The first
+/// rank writes. Throws Error for a number that is not finite, naming the molecules, and if the metric is not defined on the validation
+/// part; what all ranks meet the first one throws as Error, the others as AnotherRankTells.
 FinetuneOutcome finetune(const FinetuneTask& task);
 
 /// Updates of a run: as many as its epochs take, an unfinished batch counted whole.

@@ -42,6 +42,12 @@ PretrainResult sum_over(Ranks& ranks, const PretrainResult& result) {
   return sum;
 }
 
+double of_first(Ranks& ranks, double value) {
+  double own = ranks.first() ? value : 0;
+  ranks.sum(std::span(&own, 1));
+  return own;
+}
+
 int any_signal(Ranks& ranks, int own) {
   // Signals here have numbers below 64: how many ranks had each.
   std::array<std::int64_t, 64> had{};

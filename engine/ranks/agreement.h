@@ -19,6 +19,8 @@ void first_tells(Ranks& ranks);
 /// Of all ranks together; molecules and tokens likewise, in place.
 TargetCounts sum_over(Ranks& ranks, const TargetCounts& counts, std::int64_t& molecules, std::int64_t& tokens);
 PretrainResult sum_over(Ranks& ranks, const PretrainResult& result);
+/// The first rank's value, on all.
+double of_first(Ranks& ranks, double value);
 /// A signal that any rank has had, the same on all; 0 where none had one.
 int any_signal(Ranks& ranks, int own);
 

@@ -1,6 +1,5 @@
 #include "engine/ranks/gradient_sum.h"
 
-#include <algorithm>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -14,39 +13,35 @@ template <class T>
 class HostGradientSum final : public GradientSum {
  public:
   HostGradientSum(Ranks& ranks, std::span<T> gradient, std::int64_t bucket)
-      : ranks_(ranks), gradient_(gradient), bucket_(bucket), summed_(size()), final_(size()) {
+      : ranks_(ranks), gradient_(gradient), buckets_(static_cast<std::int64_t>(gradient.size()), bucket) {
     thread_ = std::jthread([this](std::stop_token stop) { work(stop); });
   }
 
   ~HostGradientSum() override {
     const std::lock_guard lock(mutex_);
     // Left in the middle of a gradient, over an error: the others are not coming to this sum.
-    if (final_ < size()) ranks_.cancel();
+    if (buckets_.begun()) ranks_.cancel();
   }
 
   void ready(std::int64_t begin) override {
     const std::lock_guard lock(mutex_);
-    final_ = std::min(final_, begin);
+    buckets_.ready(begin);
     changed_.notify_all();
   }
 
   void finish() override {
     ready(0);
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return summed_ == 0; });
-    summed_ = final_ = size();
+    changed_.wait(lock, [&] { return buckets_.done(); });
+    buckets_.restart();
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
  private:
-  std::int64_t size() const { return static_cast<std::int64_t>(gradient_.size()); }
-  /// Where the bucket that ends at `end` begins. Buckets are the same whatever is final when, and on every rank.
-  std::int64_t bucket_before(std::int64_t end) const { return std::max<std::int64_t>(0, end - bucket_); }
-
   void work(const std::stop_token& stop) {
     std::unique_lock lock(mutex_);
-    while (changed_.wait(lock, stop, [&] { return summed_ > 0 && final_ <= bucket_before(summed_); })) {
-      const std::int64_t end = summed_, begin = bucket_before(end);
+    while (changed_.wait(lock, stop, [&] { return buckets_.has_next(); })) {
+      const auto [begin, end] = buckets_.front();
       lock.unlock();
       std::exception_ptr error;
       try {
@@ -55,18 +50,21 @@ class HostGradientSum final : public GradientSum {
         error = std::current_exception();
       }
       lock.lock();
-      summed_ = error ? 0 : begin;
-      if (error) error_ = error;
+      if (error) {
+        error_ = error;
+        buckets_.drop_all();
+      } else {
+        buckets_.pop();
+      }
       changed_.notify_all();
     }
   }
 
   Ranks& ranks_;
   const std::span<T> gradient_;
-  const std::int64_t bucket_;
   std::mutex mutex_;
   std::condition_variable_any changed_;
-  std::int64_t summed_, final_;  // values from here on
+  Buckets buckets_;
   std::exception_ptr error_;
   std::jthread thread_;  // last: it ends before what it uses
 };

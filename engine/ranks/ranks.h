@@ -27,6 +27,9 @@ class Ranks {
   /// The text of every rank, in their order.
   std::vector<std::string> gather(const std::string& text);
 
+  /// How long this rank waits for others in one exchange before it ends the run.
+  virtual double deadline_s() const { return 600; }
+
   /// Ends all ranks, where a failure of this one can't be told to the others.
   [[noreturn]] virtual void abort(int status) = 0;
   /// From another thread: the exchange that waits, and all after it, throw Error.

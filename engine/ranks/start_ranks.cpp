@@ -3,38 +3,38 @@
 #include <cstdlib>
 #include <string>
 
-#include "io/support/error.h"
+#include "engine/ranks/tcp_ranks.h"
 #include "io/support/plugin.h"
 
 namespace moleblend {
 namespace {
 
-int number_in(const char* variable) {
-  const char* text = std::getenv(variable);
-  return text ? std::atoi(text) : 0;
+/// Open MPI's mpirun, MPICH's and Intel's, and srun with --mpi=pmix or pmi2.
+bool started_by_mpi() {
+  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"})
+    if (std::getenv(variable)) return true;
+  return false;
+}
+
+std::unique_ptr<Ranks> start_mpi(const MpiOptions& options) {
+  const auto* part =
+      open_part<const MpiPart>({.file = "libmoleblend_mpi.so",
+                                .getter = kMpiPartGetter,
+                                .need = "a run of many ranks that mpirun or srun --mpi has started",
+                                .remedy = "build moleblend where MPI is (configure with -DMOLEBLEND_MPI=on), or start "
+                                          "it with srun --mpi=none or scripts/launch_local.sh --tcp"});
+  return part->start(options);
 }
 
 }  // namespace
 
 std::unique_ptr<Ranks> start_ranks(const MpiOptions& options) {
-  // Open MPI's mpirun, MPICH's and Intel's, and srun with --mpi=pmix or pmi2.
-  bool by_mpi = false;
-  for (const char* variable : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"})
-    by_mpi = by_mpi || std::getenv(variable) != nullptr;
-  if (!by_mpi) {
-    const int tasks = number_in("SLURM_STEP_NUM_TASKS");
-    if (tasks > 1)
-      throw Error(
-          "srun has started {} tasks that know nothing of each other; use `srun --mpi=pmix` (see `srun --mpi=list`)",
-          tasks);
-    return std::make_unique<SoleRank>();
+  if (started_by_mpi()) return start_mpi(options);
+  if (TcpPlace place; find_tcp_place(place)) {
+    place.deadline_s = options.deadline_s;
+    return make_tcp_ranks(place);
   }
-  const auto* part =
-      open_part<const MpiPart>({.file = "libmoleblend_mpi.so",
-                                .getter = kMpiPartGetter,
-                                .need = "a run of many ranks",
-                                .remedy = "build moleblend where MPI is (configure with -DMOLEBLEND_MPI=on)"});
-  return part->start(options);
+  return std::make_unique<SoleRank>();
 }
 
 }  // namespace moleblend

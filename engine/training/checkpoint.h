@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/model/model.h"
+#include "engine/training/spikes.h"
 
 namespace moleblend {
 
@@ -34,6 +35,7 @@ struct CheckpointState {
   std::string program_version;
   std::string precision = "fp32";
   std::optional<BestValidation> best;  // so far, this step included
+  std::optional<SpikeWatch> spikes = {};  // of pretraining: what later updates are compared with
 };
 
 /// "step-00001000"

@@ -18,6 +18,15 @@ std::uint32_t checksum_of(const Json& state) {
   return crc32(std::as_bytes(std::span(text)));
 }
 
+Json to_json(const Recent& r) {
+  return {{"mean", r.mean}, {"variance", r.variance}, {"count", r.count}};
+}
+Recent recent_from(const Json& json) {
+  return {.mean = json.at("mean").get<double>(),
+          .variance = json.at("variance").get<double>(),
+          .count = json.at("count").get<std::int64_t>()};
+}
+
 CheckpointState state_from(const Json& json) {
   CheckpointState state;
   json.at("kind").get_to(state.kind);
@@ -30,6 +39,8 @@ CheckpointState state_from(const Json& json) {
   json.at("dataset_fingerprint").get_to(state.dataset_fingerprint);
   if (const Json& best = json.at("best"); !best.is_null())
     state.best = BestValidation{best.at("step").get<std::int64_t>(), best.at("loss").get<double>()};
+  if (const auto spikes = json.find("spikes"); spikes != json.end())
+    state.spikes = SpikeWatch{recent_from(spikes->at("loss")), recent_from(spikes->at("gradient_norm"))};
   return state;
 }
 
@@ -48,6 +59,8 @@ std::string checkpoint_state_text(const CheckpointStateFile& file) {
                {"best", nullptr},
                {"files", file.files}};
   if (state.best) json["best"] = {{"step", state.best->step}, {"loss", state.best->loss}};
+  if (state.spikes)
+    json["spikes"] = {{"loss", to_json(state.spikes->loss)}, {"gradient_norm", to_json(state.spikes->gradient_norm)}};
   json["crc32"] = checksum_of(json);
   return json.dump(2) + "\n";
 }

@@ -3,41 +3,61 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <sstream>
-#include <string>
 #include <vector>
 
 #include "engine/ranks/agreement.h"
+#include "io/support/csv.h"
 #include "io/support/error.h"
 #include "io/support/files.h"
 
 namespace moleblend {
 
-void throw_not_finite(const Dataset& data, const std::filesystem::path& run, const LoadedStep& step,
-                      std::string_view what, Ranks& ranks) {
-  std::string own;
+namespace fs = std::filesystem;
+
+fs::path not_finite_folder(const fs::path& run, std::int64_t update) {
+  return run / fmt::format("not-finite-step-{:08}", update);
+}
+
+void throw_not_finite(const NotFinite& found, Ranks& ranks) {
+  std::string own, names;
   Molecule molecule;
-  for (const Batch& part : step.micro_batches)
-    for (const std::uint64_t index : part.index) {
-      data.read(index, molecule);
-      own += molecule.identifier + '\n';
+  for (const Batch& part : found.step.micro_batches)
+    for (std::int64_t b = 0; b < part.molecules(); ++b) {
+      const auto place = static_cast<std::size_t>(b);
+      found.data.read(part.index[place], molecule);
+      own += csv_row({molecule.identifier, std::to_string(part.index[place]), fmt::format("{:016x}", part.key[place]),
+                      std::to_string(ranks.rank())});
+      names += molecule.identifier + '\n';
     }
-  const std::vector<std::string> all = ranks.gather(own);
+  const std::vector<std::string> rows = ranks.gather(own);
+  std::vector<std::string> all;
+  for (const std::string& lines : ranks.gather(names))
+    for (std::size_t begin = 0; begin < lines.size();) {
+      const std::size_t end = lines.find('\n', begin);
+      all.push_back(lines.substr(begin, end - begin));
+      begin = end + 1;
+    }
   first_tells(ranks);
 
-  const std::string list_text = fmt::format("{}", fmt::join(all, ""));
-  std::vector<std::string> names;
-  std::istringstream lines(list_text);
-  for (std::string name; std::getline(lines, name);) names.push_back(name);
-  const std::filesystem::path list = run / fmt::format("not-finite-step-{:08}.txt", step.step + 1);
-  write_file(list, list_text);
+  const std::int64_t update = found.step.step + 1;
+  const fs::path folder = not_finite_folder(found.run, update);
+  std::string left = fmt::format("all in {}", folder.string());
+  try {
+    fs::create_directories(folder);
+    save_checkpoint(folder / "checkpoint", found.model, found.state);
+    write_file(folder / "molecules.csv", fmt::format("identifier,index,key,rank\n{}", fmt::join(rows, "")));
+  } catch (const std::exception& error) {
+    // What has happened must be told whether or not there is room to keep it.
+    left = fmt::format("not kept: {}", error.what());
+  }
   constexpr std::size_t kNamed = 8;
-  const auto first_end = names.begin() + static_cast<std::ptrdiff_t>(std::min(kNamed, names.size()));
+  const auto first_end = all.begin() + static_cast<std::ptrdiff_t>(std::min(kNamed, all.size()));
   throw Error(
-      "the {} of step {} is not finite; its {} molecules are {}{} (all in {}); look at them with `moleblend inspect`, "
-      "or lower --lr or --clip",
-      what, step.step + 1, names.size(), fmt::join(names.begin(), first_end, ", "), names.size() > kNamed ? ", …" : "",
-      list.string());
+      "the {} of step {} is not finite; its {} molecules are {}{} ({}); see what each does with `moleblend replay "
+      "--run "
+      "{}`, or lower --lr or --clip",
+      found.what, update, all.size(), fmt::join(all.begin(), first_end, ", "), all.size() > kNamed ? ", …" : "", left,
+      found.run.string());
 }
 
 }  // namespace moleblend

@@ -25,6 +25,8 @@ void PretrainSettings::check() const {
   need(checkpoint_every >= 1, "checkpoint-every", "must be at least 1");
   need(keep_last >= 1, "keep-last", "must be at least 1");
   need(keep_every >= 0, "keep-every", "must not be negative (0: none)");
+  need(spike_z >= 0 && std::isfinite(spike_z), "spike-z", "must not be negative (0: no watch)");
+  need(!skip_spikes || spike_z > 0, "skip-spikes", "needs a --spike-z above 0");
   need(adam.clip_norm >= 0 && std::isfinite(adam.clip_norm), "clip", "must not be negative (0: no clipping)");
   need(adam.weight_decay >= 0 && adam.weight_decay < 1, "weight-decay", "must be at least 0 and below 1");
   need(adam.beta1 >= 0 && adam.beta1 < 1 && adam.beta2 >= 0 && adam.beta2 < 1, "beta1 and --beta2",

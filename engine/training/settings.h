@@ -25,7 +25,8 @@ struct PretrainSettings {
   bool reference_values = false;  // initial values as the reference draws them
   std::string init;               // checkpoint to start from, or empty
   double valid_fraction = 0.05;
-  DeviceChoice place;  // its precision decides; device and threads decide the last bits only
+  bool skip_spikes = false;  // leave out updates that lie more than spike_z above the ones before
+  DeviceChoice place;        // its precision decides; device and threads decide the last bits only
 
   // What only decides how the run is watched and kept.
   std::int64_t valid_every = 500;       // steps; 0: never
@@ -33,7 +34,8 @@ struct PretrainSettings {
   std::int64_t log_every = 1;           // steps between training lines in metrics.jsonl
   std::int64_t checkpoint_every = 500;  // steps; the last step has one in any case
   std::int64_t keep_last = 3;           // newest checkpoints kept, beside the best one
-  std::int64_t keep_every = 0;          // steps; checkpoints of their multiples stay for good; 0: none
+  double spike_z = 6;           // standard deviations; loss or gradient norm so far above its mean is logged; 0: never
+  std::int64_t keep_every = 0;  // steps; checkpoints of their multiples stay for good; 0: none
 
   /// Throws UsageError naming the flag.
   void check() const;

@@ -85,30 +85,32 @@ Objective objective_from(const Json& j) {
 }
 
 Json to_json(const PretrainSettings& s) {
-  return {{"model", to_json(s.model)},
-          {"objective", to_json(s.objective)},
-          {"schedule", name_of(s.schedule.decay)},
-          {"lr", s.schedule.peak},
-          {"steps", s.schedule.steps},
-          {"warmup", s.schedule.warmup},
-          {"final_lr", s.schedule.floor},
-          {"beta1", s.adam.beta1},
-          {"beta2", s.adam.beta2},
-          {"adam_epsilon", s.adam.epsilon},
-          {"weight_decay", s.adam.weight_decay},
-          {"clip", s.adam.clip_norm},
-          {"seed", s.loader.seed},
-          {"batch_size", s.loader.batch_size},
-          {"micro_batch_atoms", s.loader.micro_batch_atoms},
-          {"micro_batches", s.loader.micro_batches},
-          {"shuffle", s.loader.shuffle},
-          {"use_positions", s.loader.use_positions},
-          {"random_conformer", s.loader.random_conformer},
-          {"reference_values", s.reference_values},
-          {"init", s.init},
-          {"valid_fraction", s.valid_fraction},
-          {"split", kSplitRule},
-          {"precision", s.place.precision}};
+  Json json = {{"model", to_json(s.model)},
+               {"objective", to_json(s.objective)},
+               {"schedule", name_of(s.schedule.decay)},
+               {"lr", s.schedule.peak},
+               {"steps", s.schedule.steps},
+               {"warmup", s.schedule.warmup},
+               {"final_lr", s.schedule.floor},
+               {"beta1", s.adam.beta1},
+               {"beta2", s.adam.beta2},
+               {"adam_epsilon", s.adam.epsilon},
+               {"weight_decay", s.adam.weight_decay},
+               {"clip", s.adam.clip_norm},
+               {"seed", s.loader.seed},
+               {"batch_size", s.loader.batch_size},
+               {"micro_batch_atoms", s.loader.micro_batch_atoms},
+               {"micro_batches", s.loader.micro_batches},
+               {"shuffle", s.loader.shuffle},
+               {"use_positions", s.loader.use_positions},
+               {"random_conformer", s.loader.random_conformer},
+               {"reference_values", s.reference_values},
+               {"init", s.init},
+               {"valid_fraction", s.valid_fraction},
+               {"split", kSplitRule},
+               {"precision", s.place.precision}};
+  if (s.skip_spikes) json["skip_spikes_above"] = s.spike_z;  // runs of before there was such a thing go on
+  return json;
 }
 
 std::string first_difference(const Json& here, const Json& there) {

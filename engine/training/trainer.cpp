@@ -29,7 +29,9 @@ struct Update {
   PretrainResult result;
   double learning_rate = 0, gradient_norm = 0;
   std::int64_t molecules = 0, tokens = 0;
-  int signal = 0;  // that one of them has had
+  int signal = 0;                 // that one of them has had
+  double loss_z = 0, norm_z = 0;  // standard deviations above the updates before
+  bool spike = false, skipped = false;
 };
 
 class Trainer {
@@ -39,8 +41,10 @@ class Trainer {
         settings_(task.settings),
         quiet_(task.quiet || !task.ranks.first()),
         store_(task.run / "checkpoints", {settings_.keep_last, settings_.keep_every}),
-        best_(task.best) {
-    task_.model.join(task_.ranks);
+        best_(task.best),
+        spikes_(task.spikes) {
+    const std::string way = task_.model.join(task_.ranks);
+    if (!quiet_ && !way.empty()) fmt::print(stderr, "gradients  added {}\n", way);
     if (task_.ranks.first()) {
       log_.emplace(task.run / "metrics.jsonl", task.first_step);
       store_.clean();
@@ -79,7 +83,8 @@ class Trainer {
       loss = update.result.total;
       const bool ends = step == end || update.signal != 0;
       signal = update.signal;
-      if (log_ && (step % settings_.log_every == 0 || step == steps)) log_training(step, update);
+      if (log_ && (step % settings_.log_every == 0 || step == steps || update.spike)) log_training(step, update);
+      if (update.spike && !quiet_) tell_spike(step, update, progress);
       const bool improved =
           settings_.valid_every > 0 && (step % settings_.valid_every == 0 || step == steps) && validate(step, progress);
       if (ends || improved || step % settings_.checkpoint_every == 0) checkpoint(step);
@@ -112,12 +117,40 @@ class Trainer {
     task_.model.sum_gradients();
     update.result = sum_over(task_.ranks, update.result);
     // Before the update, which leaves the model as it is where the norm is not finite.
-    if (!std::isfinite(update.result.total)) throw_not_finite(task_.data, task_.run, batch, "loss", task_.ranks);
+    if (!std::isfinite(update.result.total)) stop_over("loss", batch);
     update.learning_rate = settings_.schedule.rate(batch.step);
-    update.gradient_norm = task_.model.update(settings_.adam, update.learning_rate, batch.step + 1);
-    if (!std::isfinite(update.gradient_norm)) throw_not_finite(task_.data, task_.run, batch, "gradient", task_.ranks);
+    update.loss_z = spikes_.loss.z(update.result.total);
+    if (settings_.skip_spikes) {
+      update.gradient_norm = of_first(task_.ranks, task_.model.gradient_norm());
+      update.norm_z = spikes_.gradient_norm.z(update.gradient_norm);
+      update.skipped = is_spike(update);
+    }
+    if (!update.skipped)
+      update.gradient_norm = task_.model.update(settings_.adam, update.learning_rate, batch.step + 1);
+    if (!std::isfinite(update.gradient_norm)) stop_over("gradient", batch);
+    update.norm_z = spikes_.gradient_norm.z(update.gradient_norm);
+    update.spike = is_spike(update);
+    spikes_.loss.add(update.result.total, settings_.spike_z);
+    spikes_.gradient_norm.add(update.gradient_norm, settings_.spike_z);
     update.signal = any_signal(task_.ranks, StopSignal::received());
     return update;
+  }
+
+  bool is_spike(const Update& u) const {
+    return settings_.spike_z > 0 && (u.loss_z > settings_.spike_z || u.norm_z > settings_.spike_z);
+  }
+
+  [[noreturn]] void stop_over(std::string_view what, const LoadedStep& batch) const {
+    const CheckpointState state = state_at(batch.step);
+    throw_not_finite({what, task_.data, task_.run, batch, task_.model, state}, task_.ranks);
+  }
+
+  void tell_spike(std::int64_t step, const Update& u, Progress& progress) const {
+    progress.interrupt();
+    fmt::print(stderr,
+               "step {}: loss {:.4g} and gradient norm {:.4g} lie {:.1f} and {:.1f} standard deviations above the last "
+               "ones{}\n",
+               step, u.result.total, u.gradient_norm, u.loss_z, u.norm_z, u.skipped ? "; the update is left out" : "");
   }
 
   void describe_memory(const LoadedStep& batch) const {
@@ -140,6 +173,7 @@ class Trainer {
     put_if_known(line, "loss_denoise", s.denoise_loss);
     line["lr"] = u.learning_rate;
     line["grad_norm"] = u.gradient_norm;
+    if (u.spike) line["spike"] = {{"loss_z", u.loss_z}, {"grad_norm_z", u.norm_z}, {"skipped", u.skipped}};
     line["molecules"] = u.molecules;
     line["tokens"] = u.tokens;
     // The only fields that differ from run to run: training alone (data, forward, backward, update) since the line
@@ -189,13 +223,18 @@ class Trainer {
     check_same_values(task_.ranks, task_.model, step);
     if (!task_.ranks.first()) return;
     log_->sync();
-    store_.save(task_.model, {.step = step,
-                              .model = task_.model.config(),
-                              .settings = to_json(settings_),
-                              .dataset_fingerprint = task_.data.info().fingerprint,
-                              .program_version = task_.program_version,
-                              .precision = settings_.place.precision,
-                              .best = best_});
+    store_.save(task_.model, state_at(step));
+  }
+
+  CheckpointState state_at(std::int64_t step) const {
+    return {.step = step,
+            .model = task_.model.config(),
+            .settings = to_json(settings_),
+            .dataset_fingerprint = task_.data.info().fingerprint,
+            .program_version = task_.program_version,
+            .precision = settings_.place.precision,
+            .best = best_,
+            .spikes = spikes_};
   }
 
   std::string describe(const Update& u) const {
@@ -218,6 +257,7 @@ class Trainer {
   std::optional<RunLog> log_;  // of the first rank
   CheckpointStore store_;
   std::optional<BestValidation> best_;
+  SpikeWatch spikes_;
   Pace since_log_;                  // the steps since the last line of the log
   Pace recent_;                     // the last twenty steps or so, for the progress line
   std::vector<Batch> validation_;   // this rank's

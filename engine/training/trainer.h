@@ -23,6 +23,7 @@ struct PretrainTask {
   std::string program_version;
   std::int64_t first_step = 0;               // updates done before
   std::optional<BestValidation> best = {};   // before first_step
+  SpikeWatch spikes = {};                    // likewise
   std::optional<std::int64_t> stop_at = {};  // end after this step, with a checkpoint, as a pre-emption would
   bool quiet = false;
   Ranks& ranks = sole_rank();  // which the model joins

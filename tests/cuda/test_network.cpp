@@ -9,6 +9,7 @@
 #include "engine/model/network.h"
 #include "tests/cuda/device.h"
 #include "tests/cuda/plain_bf16.h"
+#include "tests/engine/thread_ranks.h"
 #include "tests/golden/checks.h"
 #include "tests/model/random_batch.h"
 
@@ -281,6 +282,53 @@ TEST_F(CudaNetwork, UpdateIsTheCpus) {
     }
     expect_at_most(std::sqrt(difference / norm), 1e-3, "moment " + std::to_string(moment));
   }
+}
+
+TEST_F(CudaNetwork, RanksTogetherAreOne) {
+  const Batch parts[] = {batch(), batch_of({random_molecule(5, 8), random_molecule(12, 9)}, {0, 1}, 3)};
+  const Objective objective;
+  TargetCounts counts = count_targets(parts[0], objective);
+  counts += count_targets(parts[1], objective);
+  const auto gradient_of = [](const Network<Gpu, float>& model) {
+    std::vector<float> values(static_cast<std::size_t>(model.parameter_count()));
+    model.read_gradient(values);
+    return values;
+  };
+  Network<Gpu, float> one(config(), 0);
+  one.write(0, random_parameters(one));
+  one.zero_gradients();
+  for (const Batch& part : parts) one.pretrain(part, {.objective = &objective, .counts = counts});
+  const std::vector<float> expected = gradient_of(one);
+  const double norm = one.update({}, 1e-3, 1);
+
+  std::vector<float> found[2];
+  std::mutex turn;  // the executor's kernels run for one thread at a time
+  run_ranks(2, [&](ThreadRanks& ranks) {
+    const auto rank = static_cast<std::size_t>(ranks.rank());
+    std::unique_lock lock(turn);
+    Network<Gpu, float> model(config(), 0);
+    lock.unlock();
+    const std::string way = model.join(ranks);
+    // A GPU of its own for each in the executor; on a machine with GPUs both have the first.
+    EXPECT_TRUE(way.starts_with("by NCCL ") || way.find("because") != std::string::npos) << way;
+    lock.lock();
+    model.write(0, random_parameters(model));
+    model.zero_gradients();
+    model.pretrain(parts[rank], {.objective = &objective, .counts = counts, .last = true});
+    lock.unlock();
+    model.sum_gradients();
+    lock.lock();
+    found[rank] = gradient_of(model);
+    // The same bits on both ranks; against one that adds up the same terms, another order of 1,000 roundings to float.
+    EXPECT_NEAR(model.update({}, 1e-3, 1), norm, 1e-5 * norm);
+  });
+  EXPECT_EQ(found[0], found[1]);
+  double difference = 0, all = 0;
+  for (std::size_t k = 0; k < expected.size(); ++k) {
+    difference += std::pow(static_cast<double>(found[0][k]) - static_cast<double>(expected[k]), 2);
+    all += std::pow(static_cast<double>(expected[k]), 2);
+  }
+  expect_at_most(std::sqrt(difference / all), 1e-5, "gradient");
 }
 
 }  // namespace

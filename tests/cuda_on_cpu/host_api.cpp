@@ -1,5 +1,7 @@
 // The part of the CUDA runtime's host API that the program calls, on memory of the host. Everything queued is done at once.
+#include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -62,6 +64,20 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
   return cudaSuccess;
 }
 
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int) {
+  *stream = nullptr;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* most) {
+  *least = *most = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t) {
+  return cuda_on_cpu::peek_error();
+}
+
 // An event is the time at which it was recorded.
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = reinterpret_cast<cudaEvent_t>(new Clock::time_point);
@@ -113,6 +129,19 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 
 cudaError_t cudaSetDevice(int) {
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+// Every thread of the host has a device of its own.
+cudaError_t cudaDeviceGetPCIBusId(char* address, int size, int) {
+  static std::atomic<int> devices{0};
+  thread_local const int device = devices++;
+  std::snprintf(address, static_cast<std::size_t>(size), "0000:%02x:00.0", static_cast<unsigned>(device));
   return cudaSuccess;
 }
 

@@ -181,10 +181,9 @@ std::vector<std::string> lines_of(const std::string& text) {
 
 std::vector<std::string> names_below(const fs::path& folder) {
   std::vector<std::string> names;
-  if (!fs::exists(folder)) return names;
-  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    names.push_back(fs::relative(entry.path(), folder).string());
-  }
+  std::error_code gone;  // a program at work takes away what was there a moment ago
+  for (fs::recursive_directory_iterator entry(folder, gone), end; entry != end; entry.increment(gone))
+    names.push_back(entry->path().lexically_relative(folder).string());
   std::sort(names.begin(), names.end());
   return names;
 }

@@ -1,4 +1,4 @@
-// Many ranks under mpirun: they learn what one learns, tell failures once, and what is killed goes on.
+// Many ranks, brought together by mpirun or over TCP: they learn what one learns, tell failures once, and what is killed goes on.
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -21,24 +21,30 @@ using Arguments = std::vector<std::string>;
 
 constexpr int kSteps = 40;
 
-class RanksOfMpi : public ::testing::Test {
+enum class Launcher { mpi, tcp };
+const Launcher kLaunchers[] = {
+#ifdef MOLEBLEND_WITH_MPI
+    Launcher::mpi,
+#endif
+    Launcher::tcp};
+
+class RanksStarted : public ::testing::TestWithParam<Launcher> {
  protected:
   void SetUp() override {
-#ifndef MOLEBLEND_WITH_MPI
-    GTEST_SKIP() << "this build has no MPI";
-#else
     // What mpirun asks of a container: it may run as root, and finds no network to itself.
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
+    setenv("MOLEBLEND", program().c_str(), 1);
     write_sample_molecules(folder / "molecules.smi", 60);
     succeed({"prepare", "--input", folder / "molecules.smi", "--output", data, "--quiet"});
     ASSERT_FALSE(HasFailure());
-#endif
   }
 
-  static Outcome mpirun(int ranks, const Arguments& arguments) {
-    return run_program_under({"mpirun", "-n", std::to_string(ranks), "--oversubscribe", "--bind-to", "none"}, arguments,
-                             std::chrono::minutes(3));
+  static Outcome start(int ranks, const Arguments& arguments) {
+    Arguments words = {MOLEBLEND_SOURCE_DIR "/scripts/launch_local.sh", "--ranks", std::to_string(ranks)};
+    if (GetParam() == Launcher::tcp) words.push_back("--tcp");
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    return run_command(words, std::chrono::minutes(5));
   }
   Arguments pretrain(const std::string& run, Arguments more = {}) {
     Arguments arguments{"pretrain",     "--data",    data,
@@ -50,9 +56,7 @@ class RanksOfMpi : public ::testing::Test {
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }
-  static Arguments resume(const std::string& run) {
-    return {"pretrain", "--resume", run, "--quiet"};
-  }
+  static Arguments resume(const std::string& run) { return {"pretrain", "--resume", run, "--threads", "1", "--quiet"}; }
 
   static std::vector<Json> metrics(const std::string& run) {
     std::vector<Json> lines;
@@ -105,75 +109,134 @@ class RanksOfMpi : public ::testing::Test {
   const std::string data = folder / "data";
 };
 
-TEST_F(RanksOfMpi, LearnWhatOneLearnsAndTheSameBytesTwice) {
+TEST_P(RanksStarted, LearnWhatOneLearnsAndTheSameBytesTwice) {
   succeed(pretrain(folder / "one"));
   for (const int ranks : {2, 3}) {
     const std::string run = folder / std::to_string(ranks);
-    const Outcome outcome = mpirun(ranks, pretrain(run));
+    const Outcome outcome = start(ranks, pretrain(run));
     ASSERT_EQ(outcome.status, 0) << outcome.err;
     expect_same_losses(folder / "one", run);
   }
-  ASSERT_EQ(mpirun(3, pretrain(folder / "again")).status, 0);
+  ASSERT_EQ(start(3, pretrain(folder / "again")).status, 0);
   expect_same_weights(folder / "3", folder / "again");
 }
 
-TEST_F(RanksOfMpi, ARunGoesOnOnAnotherNumberOfRanks) {
+TEST_P(RanksStarted, ARunGoesOnOnAnotherNumberOfRanks) {
   succeed(pretrain(folder / "one"));
-  ASSERT_EQ(mpirun(3, pretrain(folder / "elastic", {"--stop-at", "13"})).status, 0);
+  ASSERT_EQ(start(3, pretrain(folder / "elastic", {"--stop-at", "13"})).status, 0);
   succeed({"pretrain", "--resume", folder / "elastic", "--quiet", "--stop-at", "20"});
-  ASSERT_EQ(mpirun(2, resume(folder / "elastic")).status, 0);
+  ASSERT_EQ(start(2, resume(folder / "elastic")).status, 0);
   expect_same_losses(folder / "one", folder / "elastic");
 }
 
-TEST_F(RanksOfMpi, ADeadRankEndsTheRunWhichGoesOnToTheSameBytes) {
-  ASSERT_EQ(mpirun(2, pretrain(folder / "straight")).status, 0);
+TEST_P(RanksStarted, ADeadRankEndsTheRunWhichGoesOnToTheSameBytes) {
+  ASSERT_EQ(start(2, pretrain(folder / "straight")).status, 0);
   const std::string run = folder / "killed";
-  auto outcome = std::async(std::launch::async, [&] { return mpirun(2, pretrain(run)); });
+  auto outcome = std::async(std::launch::async, [&] { return start(2, pretrain(run)); });
   send_to_a_rank(run, 15, SIGKILL);
   EXPECT_NE(outcome.get().status, 0);
-  ASSERT_EQ(mpirun(2, resume(run)).status, 0);
+  ASSERT_EQ(start(2, resume(run)).status, 0);
   expect_same_weights(folder / "straight", run);
 }
 
-TEST_F(RanksOfMpi, ASignalToOneStopsAllWithACheckpoint) {
-  ASSERT_EQ(mpirun(2, pretrain(folder / "straight")).status, 0);
+TEST_P(RanksStarted, ASignalToOneStopsAllWithACheckpoint) {
+  ASSERT_EQ(start(2, pretrain(folder / "straight")).status, 0);
   const std::string run = folder / "stopped";
-  auto outcome = std::async(std::launch::async, [&] { return mpirun(2, pretrain(run)); });
+  auto outcome = std::async(std::launch::async, [&] { return start(2, pretrain(run)); });
   send_to_a_rank(run, 5, SIGUSR1);
   EXPECT_EQ(outcome.get().status, 128 + SIGUSR1);
   EXPECT_EQ(last_checkpoint(run).filename().string(), step_name(metrics(run).back().at("step")));
-  ASSERT_EQ(mpirun(2, resume(run)).status, 0);
+  ASSERT_EQ(start(2, resume(run)).status, 0);
   expect_same_weights(folder / "straight", run);
 }
 
-TEST_F(RanksOfMpi, RefusalsAreToldOnce) {
+TEST_P(RanksStarted, RefusalsAreToldOnce) {
   const auto lines_of_ours = [](const Outcome& outcome) {
     std::vector<std::string> ours;
     for (const std::string& line : lines_of(outcome.err))
       if (line.starts_with("moleblend: ")) ours.push_back(line);
     return ours;
   };
-  const Outcome missing = mpirun(3, {"pretrain", "--data", folder / "nothing", "--output", folder / "run"});
+  const Outcome missing = start(3, {"pretrain", "--data", folder / "nothing", "--output", folder / "run"});
   EXPECT_EQ(missing.status, 1);
   EXPECT_EQ(lines_of_ours(missing).size(), 1u) << missing.err;
-  const Outcome small = mpirun(3, pretrain(folder / "small", {"--batch-size", "2"}));
+  const Outcome small = start(3, pretrain(folder / "small", {"--batch-size", "2"}));
   EXPECT_EQ(small.status, 2);
   ASSERT_EQ(lines_of_ours(small).size(), 1u) << small.err;
   EXPECT_NE(lines_of_ours(small)[0].find("--batch-size"), std::string::npos) << small.err;
 }
 
-TEST_F(RanksOfMpi, LaunchLocalSaysWhatItRuns) {
-  const Outcome dry = run_command({MOLEBLEND_SOURCE_DIR "/scripts/launch_local.sh", "--ranks", "2", "--dry-run",
-                                   "pretrain", "--data", data, "--output", folder / "dry"});
+TEST_P(RanksStarted, FineTuningLearnsWhatOneLearnsAndGoesOn) {
+  std::string table = "smiles,oxygens\n";
+  for (const std::string& line : lines_of(read_file(folder / "molecules.smi"))) {
+    const std::string smiles = line.substr(0, line.find_first_of(" \t"));
+    table += smiles + "," + std::to_string(std::count(smiles.begin(), smiles.end(), 'O')) + "\n";
+  }
+  write_file(folder / "table.csv", table);
+  succeed({"prepare", "--input", folder / "table.csv", "--label-columns", "oxygens", "--output", folder / "labelled",
+           "--quiet"});
+  const auto finetune = [&](const std::string& run, const Arguments& more = {}) {
+    Arguments arguments{"finetune",
+                        "--data",
+                        folder / "labelled",
+                        "--output",
+                        folder / run,
+                        "--model",
+                        "tiny",
+                        "--labels",
+                        "oxygens",
+                        "--task",
+                        "regression",
+                        "--epochs",
+                        "4",
+                        "--batch-size",
+                        "12",
+                        "--seeds",
+                        "2",
+                        "--threads",
+                        "1",
+                        "--quiet"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  };
+  const auto expect_same = [&](const std::string& run) {
+    for (const char* seed : {"seed-1", "seed-2"}) {
+      expect_same_losses(folder / ("one/" + std::string(seed)), folder / (run + "/" + seed));
+      const Json one = Json::parse(read_file(folder / ("one/" + std::string(seed) + "/result.json"))),
+                 many = Json::parse(read_file(folder / (run + "/" + seed + "/result.json")));
+      const double expected = one.at("test").at("rmse"), found = many.at("test").at("rmse");
+      EXPECT_TRUE(std::abs(found - expected) <= 1e-4 * expected) << found << " for " << expected;
+    }
+  };
+  succeed(finetune("one"));
+  const Outcome many = start(3, finetune("many", {"--json"}));
+  ASSERT_EQ(many.status, 0) << many.err;
+  EXPECT_EQ(Json::parse(many.out).at("seeds").size(), 2u) << "one result, of the first rank";
+  expect_same("many");
+
+  ASSERT_EQ(start(3, finetune("elastic", {"--stop-at", "6"})).status, 0);
+  ASSERT_EQ(start(2, {"finetune", "--resume", folder / "elastic", "--threads", "1", "--quiet"}).status, 0);
+  expect_same("elastic");
+
+  const Outcome missing =
+      start(2, {"finetune", "--data", folder / "nothing", "--output", folder / "x", "--labels", "a"});
+  EXPECT_EQ(missing.status, 1) << missing.err;
+}
+
+TEST_P(RanksStarted, LaunchLocalSaysWhatItRuns) {
+  const bool tcp = GetParam() == Launcher::tcp;
+  const Outcome dry = start(2, {"--dry-run", "pretrain", "--data", data, "--output", folder / "dry"});
   EXPECT_EQ(dry.status, 0) << dry.err;
-  EXPECT_NE(dry.out.find("mpirun -n 2"), std::string::npos) << dry.out;
+  EXPECT_NE(dry.out.find(tcp ? "RANK=$rank" : "mpirun -n 2"), std::string::npos) << dry.out;
   EXPECT_FALSE(fs::exists(folder / "dry"));
-  setenv("MOLEBLEND", program().c_str(), 1);
-  const Outcome run = run_command({MOLEBLEND_SOURCE_DIR "/scripts/launch_local.sh", "--ranks", "2", "pretrain",
-                                   "--data", data, "--output", folder / "run", "--model", "tiny", "--steps", "3"});
+  const Outcome run =
+      start(2, {"pretrain", "--data", data, "--output", folder / "run", "--model", "tiny", "--steps", "3"});
   EXPECT_EQ(run.status, 0) << run.err;
   EXPECT_NE(run.err.find("ranks      2"), std::string::npos) << run.err;
 }
+
+INSTANTIATE_TEST_SUITE_P(By, RanksStarted, ::testing::ValuesIn(kLaunchers),
+                         [](const auto& launched) { return launched.param == Launcher::mpi ? "mpi" : "tcp"; });
 
 }  // namespace
 }  // namespace moleblend::end_to_end

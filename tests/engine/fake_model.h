@@ -47,7 +47,10 @@ class FakeModel : public Model {
   void read_gradient(std::span<float> out) const override {
     std::copy(gradient_.begin(), gradient_.end(), out.begin());
   }
-  void join(Ranks& ranks) override { ranks_ = &ranks; }
+  std::string join(Ranks& ranks) override {
+    ranks_ = &ranks;
+    return {};
+  }
   void zero_gradients() override { std::fill(gradient_.begin(), gradient_.end(), 0.f); }
 
   PretrainResult pretrain(const Batch& batch, const PretrainStep& step) override {
@@ -58,7 +61,8 @@ class FakeModel : public Model {
     const double molecules = static_cast<double>(std::max<std::int64_t>(step.counts.spd_pairs, 1));
     for (std::int64_t b = 0; b < batch.molecules(); ++b) {
       if (batch.index[b] == poisoned) result.spd = std::numeric_limits<double>::quiet_NaN();
-      const double target = unit_float(static_cast<std::uint32_t>(batch.key[b] >> 16));
+      const double target =
+          unit_float(static_cast<std::uint32_t>(batch.key[b] >> 16)) + (batch.key[b] == spiking ? 1e3 : 0);
       for (const ParameterInfo& p : parameters_)
         for (std::int64_t k = p.offset; k < p.offset + p.count; ++k) {
           const double difference = values_[0][static_cast<std::size_t>(k)] - target;
@@ -89,11 +93,15 @@ class FakeModel : public Model {
   }
 
   void sum_gradients() override { ranks_->sum(std::span(gradient_)); }
+  double gradient_norm() override {
+    double squares = 0;
+    for (const float g : gradient_) squares += double(g) * g;
+    return std::sqrt(squares);
+  }
   double update(const AdamSettings& settings, double rate, std::int64_t step) override {
     steps_seen.push_back(step);
     rates_seen.push_back(rate);
-    double norm = 0;
-    for (const float g : gradient_) norm += double(g) * g;
+    const double norm = gradient_norm();
     if (!std::isfinite(norm)) return norm;
     for (std::size_t k = 0; k < gradient_.size(); ++k) {
       values_[1][k] = static_cast<float>(settings.beta1 * values_[1][k] + (1 - settings.beta1) * gradient_[k]);
@@ -101,7 +109,7 @@ class FakeModel : public Model {
           static_cast<float>(settings.beta2 * values_[2][k] + (1 - settings.beta2) * gradient_[k] * gradient_[k]);
       values_[0][k] -= static_cast<float>(rate * values_[1][k] / (std::sqrt(values_[2][k]) + 1e-3));
     }
-    return std::sqrt(norm);
+    return norm;
   }
 
   std::vector<float> values(int moment) const { return values_[moment]; }
@@ -114,6 +122,7 @@ class FakeModel : public Model {
 
   bool dropout_seen = false;
   std::uint64_t poisoned = ~std::uint64_t{0};  // molecule whose loss is NaN, and whose gradient is not
+  std::uint64_t spiking = 0;                   // key of the molecule and epoch whose loss lies far above all others
   std::vector<std::int64_t> steps_seen;
   std::vector<double> rates_seen;
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "engine/training/not_finite.h"
 #include "engine/training/stop_signal.h"
 #include "io/support/error.h"
 #include "tests/engine/fake_model.h"
@@ -132,11 +133,13 @@ TEST_F(Training, ANumberThatIsNotFiniteStopsTheRunAndNamesTheMolecules) {
     EXPECT_NE(text.find(fmt::format("loss of step {} ", model.steps_seen.size() + 1)), std::string::npos) << text;
     EXPECT_EQ(text.find('\n'), std::string::npos);
     const std::string name = "molecule-" + std::to_string(split_.train[4]);
-    bool listed = false;
-    for (const auto& entry : fs::directory_iterator(folder_.path() / "poisoned"))
-      if (entry.path().extension() == ".txt")
-        listed = (read_file(entry.path()) + "\n").find(name + "\n") != std::string::npos;
+    const fs::path left =
+        not_finite_folder(folder_.path() / "poisoned", static_cast<std::int64_t>(model.steps_seen.size()) + 1);
+    const bool listed = read_file(left / "molecules.csv").find(name + ",") != std::string::npos;
     EXPECT_TRUE(listed) << text;
+    FakeModel before;
+    load_checkpoint(left / "checkpoint", before);
+    EXPECT_EQ(before.values(0), model.values(0)) << "the model as the step before left it";
   }
   for (const float v : model.values(0)) EXPECT_TRUE(std::isfinite(v));
 }
@@ -153,9 +156,10 @@ TEST_F(Training, ASignalEndsTheRunWithACheckpoint) {
     void read(int moment, std::span<float> out) const override { inner.read(moment, out); }
     void write(int moment, std::span<const float> in) override { inner.write(moment, in); }
     void read_gradient(std::span<float> out) const override { inner.read_gradient(out); }
-    void join(Ranks& ranks) override { inner.join(ranks); }
+    std::string join(Ranks& ranks) override { return inner.join(ranks); }
     void zero_gradients() override { inner.zero_gradients(); }
     void sum_gradients() override { inner.sum_gradients(); }
+    double gradient_norm() override { return inner.gradient_norm(); }
     void encode(const Batch& b, const EncodeStep& s, std::vector<float>& r) override { inner.encode(b, s, r); }
     PretrainResult pretrain(const Batch& b, const PretrainStep& s) override { return inner.pretrain(b, s); }
     double property(const Batch& b, const PropertyStep& s, std::vector<double>* l) override {

@@ -31,15 +31,15 @@ class TrainingRun : public ::testing::Test {
     split_ = random_split(data_->size(), settings_.valid_fraction, settings_.loader.seed);
   }
 
-  /// The newest checkpoint of the run with this name, whose folder is made where there is none.
+  /// The newest checkpoint of the run with this name.
   std::optional<CheckpointStore::Found> newest(const std::string& name) const {
-    std::filesystem::create_directories(folder_.path() / name);
     return CheckpointStore(folder_.path() / name / "checkpoints", {}).newest([](const std::string&) {});
   }
 
   /// Trains from there on.
   PretrainOutcome train(const std::string& name, const std::optional<CheckpointStore::Found>& from, Model& model,
                         std::optional<std::int64_t> stop_at, Ranks& ranks = sole_rank()) const {
+    std::filesystem::create_directories(folder_.path() / name);
     if (from) load_checkpoint(from->path, model);
     return pretrain({.data = *data_,
                      .split = split_,
@@ -49,6 +49,7 @@ class TrainingRun : public ::testing::Test {
                      .program_version = "test",
                      .first_step = from ? from->state.step : 0,
                      .best = from ? from->state.best : std::nullopt,
+                     .spikes = from && from->state.spikes ? *from->state.spikes : SpikeWatch(),
                      .stop_at = stop_at,
                      .quiet = true,
                      .ranks = ranks});

@@ -45,7 +45,7 @@ class Faults : public ::testing::Test {
 
   Arguments pretrain(const std::string& output, const Arguments& more = {}) const {
     Arguments arguments{"pretrain", "--data", data,           "--output", output,      "--model", "tiny",
-                        "--steps",  kSteps,   "--batch-size", "8",        "--threads", "1",       "--checkpoint-every",
+                        "--steps",  kSteps,   "--batch-size", "4",        "--threads", "1",       "--checkpoint-every",
                         "3",        "--quiet"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
@@ -81,12 +81,14 @@ class Faults : public ::testing::Test {
       bad[at] = static_cast<char>(bad[at] ^ 0x10);
       write_file(file, bad);
     };
-    fs::remove(file), f("missing");
     write_file(file, good.substr(0, good.size() / 2)), f("cut");
-    write_file(file, ""), f("empty");
-    flipped(3), f("beginning changed");
     flipped(good.size() / 2), f("middle changed");
-    flipped(good.size() - 5), f("end changed");
+    if (!MOLEBLEND_SANITIZED) {  // the same code again, in runs that take twenty times as long
+      fs::remove(file), f("missing");
+      write_file(file, ""), f("empty");
+      flipped(3), f("beginning changed");
+      flipped(good.size() - 5), f("end changed");
+    }
     write_file(file, good);
   }
 

@@ -217,7 +217,7 @@ TEST_F(Finetune, LearningRatesFallWithTheDistanceFromTheHead) {
 TEST_F(Finetune, LearnsWhatGraphsShow) {
   testing::write_labelled_dataset(folder_.path() / "more", 300);
   data_ = std::make_unique<Dataset>(Dataset::open(folder_.path() / "more"));
-  settings_.epochs = 40;
+  settings_.epochs = MOLEBLEND_SANITIZED ? 2 : 40;  // with a sanitizer only what the program does, not what it learns
   settings_.schedule.peak = 1e-3;
   settings_.schedule.warmup = 60;
   read();
@@ -230,7 +230,7 @@ TEST_F(Finetune, LearnsWhatGraphsShow) {
   const PartResult test = score_part(settings_.head, labels_->of(test_), predict(*model, settings_.head, *data_, test_),
                                      count_labels(*labels_, train_), 1);
   // Of a share that the atoms' elements say outright, an honest model leaves less than half of the spread.
-  EXPECT_TRUE(test.metrics[0].scores.mean < 0.5 * test.metrics[0].constant)
+  EXPECT_TRUE(MOLEBLEND_SANITIZED || test.metrics[0].scores.mean < 0.5 * test.metrics[0].constant)
       << test.metrics[0].scores.mean << " against " << test.metrics[0].constant;
   EXPECT_TRUE(test.metrics[0].interval.low <= test.metrics[0].scores.mean &&
               test.metrics[0].scores.mean <= test.metrics[0].interval.high);

@@ -2,6 +2,7 @@
 
 #include "kernels/common/cuda/cuda.cuh"
 #include "kernels/common/gpu.h"
+#include "kernels/common/gpus.h"
 
 namespace moleblend {
 
@@ -49,13 +50,7 @@ void* GpuBlock::reserve(std::size_t bytes) {
 }
 
 Gpu::Gpu(int ordinal) {
-  int count = 0;
-  const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error != cudaSuccess || count == 0) {
-    throw GpuError(error == cudaSuccess || error == cudaErrorNoDevice
-                       ? "no GPU is visible on this machine"
-                       : std::string("no GPU can be used: ") + cudaGetErrorString(error));
-  }
+  const int count = visible_gpus();
   if (ordinal < 0 || ordinal >= count) {
     throw GpuError("there is no GPU " + std::to_string(ordinal) + ": " + std::to_string(count) +
                    " are visible, counted from 0");

@@ -1,0 +1,38 @@
+#pragma once
+// The GPUs of all ranks, as NCCL sees them.
+
+#include <functional>
+#include <span>
+
+#include "engine/ranks/gpu/nccl_library.h"
+#include "engine/ranks/ranks.h"
+
+namespace moleblend {
+
+/// No call waits longer than the ranks' deadline: NCCL itself would wait for ever for a rank that is gone. After an Error the group is of
+/// no more use. One thread.
+class NcclGroup {
+ public:
+  /// Made by all ranks at once, each with a GPU of its own, which its thread has chosen. Throws Error.
+  NcclGroup(const NcclLibrary& nccl, Ranks& ranks);
+  ~NcclGroup();
+  NcclGroup(const NcclGroup&) = delete;
+  NcclGroup& operator=(const NcclGroup&) = delete;
+
+  /// Queued on the stream: Σ over ranks, in place, in the memory of the GPUs. Throws Error.
+  void sum(std::span<float> values, CUstream_st* stream);
+  /// Returns when done() says so. Throws Error when a rank has failed, or the deadline is over.
+  void wait(const std::function<bool()>& done);
+
+ private:
+  /// What NCCL has only begun is brought to its end.
+  void settle(ncclResult_t result, const char* call);
+  [[noreturn]] void fail(const char* call, const std::string& why);
+  [[noreturn]] void give_up(const char* call);
+
+  const NcclLibrary& nccl_;
+  Ranks& ranks_;
+  ncclComm_t group_ = nullptr;
+};
+
+}  // namespace moleblend

@@ -1,0 +1,14 @@
+#pragma once
+// Ranks and the machines that they are on.
+
+#include <string>
+
+#include "engine/ranks/ranks.h"
+
+namespace moleblend {
+
+std::string host_name();
+/// Called by all ranks: how many with lower numbers are on this one's machine. Each takes the GPU of this number.
+int rank_on_host(Ranks& ranks);
+
+}  // namespace moleblend
