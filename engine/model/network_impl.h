@@ -96,10 +96,10 @@ std::string Network<Device, T>::join(Ranks& ranks) {
   if (ranks.size() == 1) return {};
   const std::span<W> gradient(gradient_, static_cast<std::size_t>(layout_.size()));
   std::string way = "between the hosts";
-  if constexpr (std::is_same_v<Device, Cpu>)
-    sum_ = make_gradient_sum(ranks, gradient);
-  else
+  if constexpr (std::is_same_v<Device, Gpu>)
     sum_ = make_gpu_gradient_sum(device_, ranks, gradient, way);
+  else
+    sum_ = make_gradient_sum(ranks, gradient);
   return way;
 }
 

@@ -34,7 +34,7 @@ struct CheckpointState {
   std::string dataset_fingerprint;
   std::string program_version;
   std::string precision = "fp32";
-  std::optional<BestValidation> best;  // so far, this step included
+  std::optional<BestValidation> best;     // so far, this step included
   std::optional<SpikeWatch> spikes = {};  // of pretraining: what later updates are compared with
 };
 

@@ -41,7 +41,7 @@ void throw_not_finite(const NotFinite& found, Ranks& ranks) {
 
   const std::int64_t update = found.step.step + 1;
   const fs::path folder = not_finite_folder(found.run, update);
-  std::string left = fmt::format("all in {}", folder.string());
+  std::string left = fmt::format("all in {}", (folder / "molecules.csv").string());
   try {
     fs::create_directories(folder);
     save_checkpoint(folder / "checkpoint", found.model, found.state);

@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 using Arguments = std::vector<std::string>;
 
-constexpr int kSteps = 40;
+constexpr int kSteps = MOLEBLEND_SANITIZED ? 12 : 40;
 
 enum class Launcher { mpi, tcp };
 const Launcher kLaunchers[] = {
@@ -47,11 +47,21 @@ class RanksStarted : public ::testing::TestWithParam<Launcher> {
     return run_command(words, std::chrono::minutes(5));
   }
   Arguments pretrain(const std::string& run, Arguments more = {}) {
-    Arguments arguments{"pretrain",     "--data",    data,
-                        "--output",     run,         "--model",
-                        "tiny",         "--steps",   std::to_string(kSteps),
-                        "--batch-size", "12",        "--checkpoint-every",
-                        "10",           "--threads", "1",
+    Arguments arguments{"pretrain",
+                        "--data",
+                        data,
+                        "--output",
+                        run,
+                        "--model",
+                        "tiny",
+                        "--steps",
+                        std::to_string(kSteps),
+                        "--batch-size",
+                        "12",
+                        "--checkpoint-every",
+                        std::to_string(kSteps / 4),
+                        "--threads",
+                        "1",
                         "--quiet"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
@@ -123,8 +133,8 @@ TEST_P(RanksStarted, LearnWhatOneLearnsAndTheSameBytesTwice) {
 
 TEST_P(RanksStarted, ARunGoesOnOnAnotherNumberOfRanks) {
   succeed(pretrain(folder / "one"));
-  ASSERT_EQ(start(3, pretrain(folder / "elastic", {"--stop-at", "13"})).status, 0);
-  succeed({"pretrain", "--resume", folder / "elastic", "--quiet", "--stop-at", "20"});
+  ASSERT_EQ(start(3, pretrain(folder / "elastic", {"--stop-at", std::to_string(kSteps / 3)})).status, 0);
+  succeed({"pretrain", "--resume", folder / "elastic", "--quiet", "--stop-at", std::to_string(kSteps / 2)});
   ASSERT_EQ(start(2, resume(folder / "elastic")).status, 0);
   expect_same_losses(folder / "one", folder / "elastic");
 }
@@ -133,7 +143,7 @@ TEST_P(RanksStarted, ADeadRankEndsTheRunWhichGoesOnToTheSameBytes) {
   ASSERT_EQ(start(2, pretrain(folder / "straight")).status, 0);
   const std::string run = folder / "killed";
   auto outcome = std::async(std::launch::async, [&] { return start(2, pretrain(run)); });
-  send_to_a_rank(run, 15, SIGKILL);
+  send_to_a_rank(run, kSteps / 3, SIGKILL);
   EXPECT_NE(outcome.get().status, 0);
   ASSERT_EQ(start(2, resume(run)).status, 0);
   expect_same_weights(folder / "straight", run);
@@ -143,7 +153,7 @@ TEST_P(RanksStarted, ASignalToOneStopsAllWithACheckpoint) {
   ASSERT_EQ(start(2, pretrain(folder / "straight")).status, 0);
   const std::string run = folder / "stopped";
   auto outcome = std::async(std::launch::async, [&] { return start(2, pretrain(run)); });
-  send_to_a_rank(run, 5, SIGUSR1);
+  send_to_a_rank(run, kSteps / 8, SIGUSR1);
   EXPECT_EQ(outcome.get().status, 128 + SIGUSR1);
   EXPECT_EQ(last_checkpoint(run).filename().string(), step_name(metrics(run).back().at("step")));
   ASSERT_EQ(start(2, resume(run)).status, 0);
@@ -188,7 +198,7 @@ TEST_P(RanksStarted, FineTuningLearnsWhatOneLearnsAndGoesOn) {
                         "--task",
                         "regression",
                         "--epochs",
-                        "4",
+                        MOLEBLEND_SANITIZED ? "2" : "4",
                         "--batch-size",
                         "12",
                         "--seeds",
@@ -218,8 +228,8 @@ TEST_P(RanksStarted, FineTuningLearnsWhatOneLearnsAndGoesOn) {
   ASSERT_EQ(start(2, {"finetune", "--resume", folder / "elastic", "--threads", "1", "--quiet"}).status, 0);
   expect_same("elastic");
 
-  const Outcome missing =
-      start(2, {"finetune", "--data", folder / "nothing", "--output", folder / "x", "--labels", "a"});
+  const Outcome missing = start(
+      2, {"finetune", "--data", folder / "nothing", "--output", folder / "x", "--labels", "a", "--task", "regression"});
   EXPECT_EQ(missing.status, 1) << missing.err;
 }
 

@@ -26,6 +26,7 @@ class ThreadRanks final : public Ranks {
     void meet(bool reads_before, bool reads_after) {
       std::unique_lock lock(mutex);
       if (reads_before && --reading == 0) changed.notify_all();
+      if (ended && !reads_before) throw Error("another rank has ended");  // who waited here may have gone
       const int round = rounds;
       if (--left == 0) {
         left = static_cast<int>(data.size());
