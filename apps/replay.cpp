@@ -85,6 +85,8 @@ void run_replay(const ReplayFlags& flags, const CommonFlags& common) {
   if (flags.step.value_or(1) < 1) throw UsageError("--step counts from 1, and is {}", *flags.step);
   if (flags.top < 1) throw UsageError("--top must be at least 1, and is {}", flags.top);
   const fs::path run = flags.run;
+  if (std::error_code none; fs::exists(run / "split.csv", none))
+    throw UsageError("{} is a run of `moleblend finetune`; replay is of pretraining", run.string());
   const PretrainFlags kept = parse_pretrain(kept_arguments(run));
   const PretrainSettings settings = kept.settings();
   const Replayable replayable = find_replayable(run);

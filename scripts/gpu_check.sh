@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that wants a GPU, in one call: the tests of the CUDA operations and of the network on the device, the same under
-# compute-sanitizer, the speed of each operation and of the training step beside what the GPU can do (`moleblend bench`), and training
-# from a data set. Writes what it found, with the machine it found it on.
+# compute-sanitizer, the speed of each operation and of the training step beside what the GPU can do (`moleblend bench`), training
+# from a data set, several ranks, and the verbs that use an encoder. Writes what it found, with the machine it found it on.
 #
 #   scripts/gpu_check.sh [--output DIR] [--from BUNDLE] [--data DIR] [--seconds N]
 #     --output DIR   gpu_check.json, written anew after each check, and the logs (default: $OUT, or build/gpu-check)
@@ -160,6 +160,22 @@ train() {
 threads=$(($(cores) > 2 ? $(cores) - 1 : 1))
 train base.bf16.b1024 --precision bf16 --batch-size 1024 --loader-threads "$threads"
 train base.fp32.b256 --precision fp32 --batch-size 256 --loader-threads "$threads"
+# The verbs, as people use them: ranks that share what GPUs there are, and what a trained encoder is for.
+gpus=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU' || true)
+rm -rf "$output/ranks"
+check ranks 90 env MOLEBLEND="$programs/moleblend" "$ROOT/scripts/launch_local.sh" --tcp --ranks $((gpus > 1 ? gpus : 2)) pretrain --data "$data" \
+  --output "$output/ranks" --model small --device cuda --precision bf16 --batch-size 256 --steps 60 --valid-every 0 --threads 1
+check evaluate 60 "$programs/moleblend" evaluate --checkpoint "$output/ranks" --data "$data" --device cuda --precision bf16
+check embed 60 "$programs/moleblend" embed --checkpoint "$output/ranks" --data "$data" --device cuda --output "$output/rows.npy"
+# Where the data set has labels, the first of them.
+label=$(sed -n 's/.*"labels": *\["\([^"]*\)".*/\1/p' <(tr -d '\n ' <"$data/dataset.json"))
+if [[ -n $label ]]; then
+  rm -rf "$output/property"
+  check finetune 120 "$programs/moleblend" finetune --data "$data" --init "$output/ranks" --labels "$label" --task regression --split random --epochs 2 \
+    --device cuda --output "$output/property"
+  check predict 60 "$programs/moleblend" predict --checkpoint "$output/property" --data "$data" --device cuda --output "$output/answers.csv"
+fi
+rm -rf "$output"/{ranks,property,rows.npy,rows.csv,answers.csv}
 check bench 180 "$programs/moleblend" bench --kernels --train --device cuda --sizes n14 --seconds 2 --json "$output/bench.json"
 # Figures are worth seeing, also where some are wrong.
 [[ ! -f $output/bench.json ]] || cat "$output/bench.log"

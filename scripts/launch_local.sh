@@ -57,24 +57,32 @@ fi
 [[ -x $program ]] || fail "$program is missing; build it (cmake --preset release && cmake --build build/release), or name one in MOLEBLEND"
 [[ $tcp == yes ]] || exec "${launcher[@]}" "${command[@]}"
 
-processes=()
+declare -A running=()  # process: rank
 for ((rank = 0; rank < ranks; ++rank)); do
   RANK=$rank "${launcher[@]}" "${command[@]}" &
-  processes+=($!)
+  running[$!]=$rank
+  ((rank > 0)) || first_process=$!
 done
 # One rank that hears of it is enough: all end together.
 for signal in TERM INT USR1; do
   # shellcheck disable=SC2064
-  trap "kill -$signal ${processes[0]} 2>/dev/null || true" "$signal"
+  trap "kill -$signal $first_process 2>/dev/null || true" "$signal"
 done
-# The first rank's status, or that of one which failed where the first could not tell. A signal to this script ends a wait.
-first=0
-for ((rank = 0; rank < ranks; ++rank)); do
-  status=0
-  while true; do
-    wait "${processes[rank]}" && status=0 || status=$?
-    kill -0 "${processes[rank]}" 2>/dev/null || break
+# Ranks notice when one is gone, but those that wait for it to come do not: a while after a failure the others are told to end. The exit
+# status is the first rank's where it has one of its own, or that of the first that failed.
+result=0 failed_at=''
+while ((${#running[@]} > 0)); do
+  for process in "${!running[@]}"; do
+    if kill -0 "$process" 2>/dev/null; then continue; fi
+    wait "$process" && status=0 || status=$?
+    if ((result == 0 || (running[$process] == 0 && status != 143))); then result=$status; fi
+    unset "running[$process]"
+    ((status == 0)) || failed_at=${failed_at:-$SECONDS}
   done
-  ((first != 0)) || first=$status
+  if [[ -n $failed_at ]] && ((SECONDS - failed_at >= 10 && ${#running[@]} > 0)); then
+    kill -TERM "${!running[@]}" 2>/dev/null || true
+    failed_at=$SECONDS
+  fi
+  sleep 0.1
 done
-exit "$first"
+exit "$result"

@@ -52,12 +52,12 @@ void throw_not_finite(const NotFinite& found, Ranks& ranks) {
   }
   constexpr std::size_t kNamed = 8;
   const auto first_end = all.begin() + static_cast<std::ptrdiff_t>(std::min(kNamed, all.size()));
-  throw Error(
-      "the {} of step {} is not finite; its {} molecules are {}{} ({}); see what each does with `moleblend replay "
-      "--run "
-      "{}`, or lower --lr or --clip",
-      found.what, update, all.size(), fmt::join(all.begin(), first_end, ", "), all.size() > kNamed ? ", …" : "", left,
-      found.run.string());
+  const std::string look = found.state.kind == "pretrain"
+                               ? fmt::format("see what each does with `moleblend replay --run {}`", found.run.string())
+                               : std::string("look at them with `moleblend inspect`");
+  throw Error("the {} of step {} is not finite; its {} molecules are {}{} ({}); {}, or lower --lr or --clip",
+              found.what, update, all.size(), fmt::join(all.begin(), first_end, ", "), all.size() > kNamed ? ", …" : "",
+              left, look);
 }
 
 }  // namespace moleblend
