@@ -70,7 +70,7 @@ def main():
     p.add_argument("--exchanges", type=int, default=3, help="small exchanges a step [3]")
     p.add_argument("--imbalance", type=float, default=0.5, help="molecules by which the slowest rank has more than the mean [0.5]")
     p.add_argument("--loader", type=float, default=500e3, help="molecules/s of a loader thread [500000]")
-    p.add_argument("--record", type=float, default=400, help="bytes of a molecule in the data set [400]")
+    p.add_argument("--record", type=float, default=450, help="bytes of a molecule in the data set [450]")
     p.add_argument("--molecules", type=float, default=1e9, help="of the data set, for the last column [1e9]")
     p.add_argument("--epochs", type=float, default=1, help="over it [1]")
     p.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4, 8, 16, 64, 256, 1024])
@@ -84,7 +84,7 @@ def main():
     for r in rows:
         print(
             f"{r['ranks']:>6} {1e3 * r['compute_s']:>6.2f} ms {1e3 * r['sum_s']:>6.2f} ms {1e3 * r['exposed_s']:>6.2f} ms {1e3 * r['step_s']:>6.2f} ms "
-            f"{r['molecules_per_s']:>13,.0f} {r['efficiency']:>10.1%} {r['loader_threads_per_machine']:>7} {r['file_system_bytes_per_s'] / 1e9:>4.2f} GB/s {r['hours_for_molecules']:>8.2f}"
+            f"{r['molecules_per_s']:>13,.0f} {r['efficiency']:>10.1%} {r['loader_threads_per_machine']:>7} {r['file_system_bytes_per_s'] / 1e9:>4.2f} GB/s {r['hours_for_molecules']:>8.3g}"
         )
     print("loader: threads a machine; files: read from the file system by all ranks; hours: for the molecules and epochs asked for")
 
