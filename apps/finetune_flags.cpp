@@ -174,7 +174,7 @@ void add_finetune_flags(CLI::App& verb, FinetuneFlags& f) {
   flag("--all-conformers", f.direct.head.all_conformers, "Answer with the mean over a molecule's conformers");
 
   const auto machine = group("Machine");
-  machine("--device", f.direct.place.device, "cpu, or cuda: one NVIDIA GPU");
+  machine("--device", f.direct.place.device, "cpu, or cuda: an NVIDIA GPU, of many ranks another one each");
   machine("--precision", f.direct.place.precision, "fp32, or bf16 (on a GPU)");
   machine("--threads", f.direct.place.threads, "Threads of the arithmetic; the same number gives the same bits");
   machine("--loader-threads", f.direct.loader.threads, "Threads that prepare batches");

@@ -182,7 +182,7 @@ void add_pretrain_flags(CLI::App& verb, PretrainFlags& f) {
   keeping("--keep-every", f.direct.keep_every, "Checkpoints at multiples of this stay for good; 0: none");
 
   const auto machine = group("Machine");
-  machine("--device", f.direct.place.device, "cpu, or cuda: one NVIDIA GPU");
+  machine("--device", f.direct.place.device, "cpu, or cuda: an NVIDIA GPU, of many ranks another one each");
   machine("--precision", f.direct.place.precision,
           "fp32, or bf16 (on a GPU): activations and products in bfloat16, weights and sums in fp32");
   machine("--threads", f.direct.place.threads, "Threads of the arithmetic; the same number gives the same bits");

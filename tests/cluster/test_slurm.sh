@@ -52,6 +52,11 @@ flags=(--data "$work/data" --model tiny --steps 1500 --batch-size 12 --checkpoin
 echo '== a run that is left alone'
 srun --mpi=pmix -N2 -n2 "$MOLEBLEND" pretrain "${flags[@]}" --threads 1 --output "$work/straight" >straight.log 2>&1 || fail 'the run under srun'
 
+echo '== the same without MPI'
+# Node names of this cluster are no names of machines.
+MASTER_ADDR=127.0.0.1 srun --mpi=none -N2 -n2 "$MOLEBLEND" pretrain "${flags[@]}" --threads 1 --output "$work/tcp" >tcp.log 2>&1 || fail 'the run over TCP'
+cmp straight/checkpoints/step-00001500/model.safetensors tcp/checkpoints/step-00001500/model.safetensors || fail 'over TCP the parameters differ'
+
 echo '== a job that is signalled'
 job=$(sbatch --parsable -N2 --ntasks-per-node 1 --cpus-per-task 1 -o run.log "$project/scripts/slurm/pretrain.sbatch" "${flags[@]}" --output "$work/run")
 until_true 60 'step 200' has_lines run/metrics.jsonl 200
