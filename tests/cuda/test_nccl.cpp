@@ -175,7 +175,7 @@ TEST(GpuGradientSum, NcclNeedsAGpuForEachRank) {
   };
   const auto address = [](int rank) { return "gpu " + std::to_string(rank); };
   EXPECT_EQ(ask([&](int r) { return GpuOfRank{address(r), "2.28.9", ""}; }), "");
-  EXPECT_EQ(ask([&](int r) { return GpuOfRank{address(r % 3), "2.28.9", ""}; }), "ranks 0 and 3 share the GPU gpu 0");
+  EXPECT_EQ(ask([&](int r) { return GpuOfRank{address(r % 3), "2.28.9", ""}; }), "ranks 0 and 3 share a GPU");
   EXPECT_EQ(ask([&](int r) {
               return r == 2 ? GpuOfRank{address(r), "", "no file"} : GpuOfRank{address(r), "2.28.9", ""};
             }),

@@ -10,6 +10,7 @@
 #include "engine/model/make_model.h"
 #include "engine/ranks/agreement.h"
 #include "engine/ranks/gradient_sum.h"
+#include "engine/ranks/host.h"
 #include "io/support/error.h"
 #include "kernels/random/philox.h"
 #include "tests/engine/fake_model.h"
@@ -69,6 +70,13 @@ TEST(Ranks, GatherGivesEveryTextInOrder) {
     ASSERT_EQ(all.size(), 4u);
     for (int rank = 0; rank < 4; ++rank) EXPECT_EQ(all[static_cast<std::size_t>(rank)], text(rank));
   });
+}
+
+TEST(Ranks, EachOfAMachineHasANumberOfItsOwn) {
+  std::vector<int> numbers(3, -1);
+  run_ranks(3, [&](ThreadRanks& ranks) { numbers[static_cast<std::size_t>(ranks.rank())] = rank_on_host(ranks); });
+  EXPECT_EQ(numbers, (std::vector<int>{0, 1, 2}));
+  EXPECT_EQ(rank_on_host(sole_rank()), 0);
 }
 
 TEST(Ranks, BucketsAreSummedAsTheyBecomeFinal) {

@@ -23,7 +23,7 @@ std::string why_not_nccl(Ranks& ranks, const GpuOfRank& own) {
   std::map<std::string, std::size_t> owner;
   for (std::size_t r = 0; r < addresses.size(); ++r) {
     const auto [other, fresh] = owner.emplace(addresses[r], r);
-    if (!fresh) return fmt::format("ranks {} and {} share the GPU {}", other->second, r, addresses[r]);
+    if (!fresh) return fmt::format("ranks {} and {} share a GPU", other->second, r);
   }
   check_same(ranks, "the version of NCCL", own.nccl, "use one libnccl.so.2 on all machines");
   return {};
@@ -31,7 +31,7 @@ std::string why_not_nccl(Ranks& ranks, const GpuOfRank& own) {
 
 std::unique_ptr<GradientSum> make_gpu_gradient_sum(Gpu& gpu, Ranks& ranks, std::span<float> gradient,
                                                    std::string& way) {
-  GpuOfRank own{.address = fmt::format("{} of {}", gpu_address(), host_name()), .nccl = {}, .cause = {}};
+  GpuOfRank own{.address = fmt::format("{} of {}", gpu_address(), machine_id()), .nccl = {}, .cause = {}};
 #ifdef MOLEBLEND_WITH_NCCL
   const NcclLibrary* nccl = nccl_library(own.cause);
   if (nccl) own.nccl = nccl->version();

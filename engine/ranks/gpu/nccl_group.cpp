@@ -17,7 +17,7 @@ double seconds_since(Clock::time_point begin) {
 
 }  // namespace
 
-NcclGroup::NcclGroup(const NcclLibrary& nccl, Ranks& ranks) : nccl_(nccl), ranks_(ranks) {
+NcclGroup::NcclGroup(const NcclLibrary& nccl, Ranks& ranks) : nccl_(nccl), ranks_(ranks), group_(nullptr, nccl.abort) {
   ncclUniqueId id{};
   ncclResult_t made = ncclSuccess;
   if (ranks.first()) made = nccl.get_unique_id(&id);
@@ -29,16 +29,14 @@ NcclGroup::NcclGroup(const NcclLibrary& nccl, Ranks& ranks) : nccl_(nccl), ranks
   std::memcpy(id.internal, of_first.data(), of_first.size());
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
-  settle(nccl.init(&group_, ranks.size(), id, ranks.rank(), &config), "ncclCommInitRankConfig");
-}
-
-NcclGroup::~NcclGroup() {
-  // Not ncclCommDestroy, which waits for ranks that may be gone. Sums that were waited for are complete, and others are of no more use.
-  if (group_) nccl_.abort(group_);
+  ncclComm_t group = nullptr;
+  const ncclResult_t begun = nccl.init(&group, ranks.size(), id, ranks.rank(), &config);
+  group_.reset(group);
+  settle(begun, "ncclCommInitRankConfig");
 }
 
 void NcclGroup::sum(std::span<float> values, CUstream_st* stream) {
-  settle(nccl_.all_reduce(values.data(), values.data(), values.size(), ncclFloat, ncclSum, group_, stream),
+  settle(nccl_.all_reduce(values.data(), values.data(), values.size(), ncclFloat, ncclSum, group_.get(), stream),
          "ncclAllReduce");
 }
 
@@ -48,7 +46,7 @@ void NcclGroup::wait(const std::function<bool()>& done) {
     std::this_thread::yield();
     if (tries % 1024 != 1023) continue;
     ncclResult_t state = ncclSuccess;
-    const ncclResult_t answer = nccl_.get_async_error(group_, &state);
+    const ncclResult_t answer = nccl_.get_async_error(group_.get(), &state);
     if (answer != ncclSuccess) state = answer;
     if (state != ncclSuccess && state != ncclInProgress) fail("the sum of gradients", nccl_.error_string(state));
     if (seconds_since(begin) > ranks_.deadline_s()) give_up("the sum of gradients");
@@ -59,7 +57,7 @@ void NcclGroup::settle(ncclResult_t result, const char* call) {
   const Clock::time_point begin = Clock::now();
   while (result == ncclInProgress) {
     std::this_thread::yield();
-    const ncclResult_t answer = nccl_.get_async_error(group_, &result);
+    const ncclResult_t answer = nccl_.get_async_error(group_.get(), &result);
     if (answer != ncclSuccess) result = answer;
     if (result == ncclInProgress && seconds_since(begin) > ranks_.deadline_s()) give_up(call);
   }
@@ -67,7 +65,7 @@ void NcclGroup::settle(ncclResult_t result, const char* call) {
 }
 
 void NcclGroup::fail(const char* call, const std::string& why) {
-  const char* detail = group_ ? nccl_.last_error(group_) : nullptr;
+  const char* detail = group_ ? nccl_.last_error(group_.get()) : nullptr;
   throw Error("NCCL: {}: {}{}{}; NCCL_DEBUG=WARN tells more, and a run goes on from its last checkpoint with --resume",
               call, why, detail && *detail ? ", " : "", detail ? detail : "");
 }

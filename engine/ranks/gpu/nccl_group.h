@@ -2,6 +2,7 @@
 // The GPUs of all ranks, as NCCL sees them.
 
 #include <functional>
+#include <memory>
 #include <span>
 
 #include "engine/ranks/gpu/nccl_library.h"
@@ -15,9 +16,6 @@ class NcclGroup {
  public:
   /// Made by all ranks at once, each with a GPU of its own, which its thread has chosen. Throws Error.
   NcclGroup(const NcclLibrary& nccl, Ranks& ranks);
-  ~NcclGroup();
-  NcclGroup(const NcclGroup&) = delete;
-  NcclGroup& operator=(const NcclGroup&) = delete;
 
   /// Queued on the stream: Σ over ranks, in place, in the memory of the GPUs. Throws Error.
   void sum(std::span<float> values, CUstream_st* stream);
@@ -32,7 +30,8 @@ class NcclGroup {
 
   const NcclLibrary& nccl_;
   Ranks& ranks_;
-  ncclComm_t group_ = nullptr;
+  // Not ended by ncclCommDestroy, which waits for ranks that may be gone: sums that were waited for are complete, and others of no more use.
+  std::unique_ptr<ncclComm, decltype(&ncclCommAbort)> group_;
 };
 
 }  // namespace moleblend
