@@ -11,6 +11,7 @@
 #include "apps/verb.h"
 #include "engine/evaluation/fixed_batches.h"
 #include "engine/evaluation/recovery.h"
+#include "engine/evaluation/trained_model.h"
 #include "engine/model/make_model.h"
 #include "engine/training/checkpoint_store.h"
 #include "engine/training/settings.h"
@@ -84,8 +85,7 @@ void run_evaluate(const EvaluateFlags& flags, const CommonFlags& common) {
   const Dataset data = Dataset::open(flags.data);
   const Parts parts = choose_parts(flags, data, found.state);
   const Objective objective = objective_from(found.state.settings.at("objective"));
-  const std::unique_ptr<Model> model = make_model(found.state.model, flags.place);
-  load_parameters(found.path, *model, Absent::refuse);
+  const std::unique_ptr<Model> model = load_model({found.path, found.state.model, found.state}, flags.place);
 
   RecoveryOptions options = flags.options;
   options.batch_atoms = flags.batch_atoms.value_or(options.batch_atoms);

@@ -4,7 +4,7 @@
 #include <exception>
 #include <memory>
 
-#include "engine/model/model.h"
+#include "engine/model/make_model.h"
 #include "io/support/error.h"
 
 namespace moleblend {
@@ -16,8 +16,8 @@ class CudaPart {
  public:
   virtual ~CudaPart() = default;
   // Each throws GpuError if there is no GPU to use.
-  /// On the visible GPU number `process`, counted round.
-  virtual std::unique_ptr<Model> make_model(const ModelConfig& config, bool bf16, int process) const = 0;
+  /// On the visible GPU number `choice.process`, counted round.
+  virtual std::unique_ptr<Model> make_model(const ModelConfig& config, const DeviceChoice& choice) const = 0;
   virtual std::unique_ptr<KernelCases> make_kernel_cases(const ModelConfig& config, const Batch& batch,
                                                          bool bf16) const = 0;
   virtual Ceilings measure_ceilings(bool bf16) const = 0;

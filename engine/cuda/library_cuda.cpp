@@ -20,10 +20,10 @@ constexpr int kDevice = 0;  // of those visible, where one is enough
 
 class Library final : public CudaPart {
  public:
-  std::unique_ptr<Model> make_model(const ModelConfig& config, bool in_bf16, int process) const override {
-    const int device = process % visible_gpus();
-    if (in_bf16) return std::make_unique<Network<Gpu, bf16>>(config, device);
-    return std::make_unique<Network<Gpu, float>>(config, device);
+  std::unique_ptr<Model> make_model(const ModelConfig& config, const DeviceChoice& choice) const override {
+    const int device = choice.process % visible_gpus();
+    if (choice.precision == "bf16") return std::make_unique<Network<Gpu, bf16>>(config, device, choice.learns);
+    return std::make_unique<Network<Gpu, float>>(config, device, choice.learns);
   }
   std::unique_ptr<KernelCases> make_kernel_cases(const ModelConfig& config, const Batch& batch,
                                                  bool in_bf16) const override {

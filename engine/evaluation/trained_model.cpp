@@ -62,7 +62,8 @@ TrainedModel find_trained_model(const fs::path& path, const std::function<void(c
   return {std::move(found.path), config, std::move(found.state)};
 }
 
-std::unique_ptr<Model> load_model(const TrainedModel& trained, const DeviceChoice& place) {
+std::unique_ptr<Model> load_model(const TrainedModel& trained, DeviceChoice place) {
+  place.learns = false;
   std::unique_ptr<Model> model = make_model(trained.config, place);
   load_parameters(trained.path, *model, Absent::refuse);
   return model;

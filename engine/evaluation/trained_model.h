@@ -25,7 +25,7 @@ bool is_finetune_run(const std::filesystem::path& path);
 /// the configuration is read from the shapes of its tensors. Reads files and no more: no thread and no device is used. Throws Error.
 TrainedModel find_trained_model(const std::filesystem::path& path, const std::function<void(const std::string&)>& warn);
 
-/// The network on a device, with its parameters. Throws as make_model and load_parameters do.
-std::unique_ptr<Model> load_model(const TrainedModel& trained, const DeviceChoice& place);
+/// The network on a device, with its parameters: one that answers and does not learn. Throws as make_model and load_parameters do.
+std::unique_ptr<Model> load_model(const TrainedModel& trained, DeviceChoice place);
 
 }  // namespace moleblend

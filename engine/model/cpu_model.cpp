@@ -7,9 +7,9 @@ namespace moleblend {
 template class Network<Cpu, float>;
 template class Network<Cpu, double>;
 
-std::unique_ptr<Model> make_cpu_model(const ModelConfig& config, int threads, bool double_precision) {
-  if (double_precision) return std::make_unique<CpuModel<double>>(config, threads);
-  return std::make_unique<CpuModel<float>>(config, threads);
+std::unique_ptr<Model> make_cpu_model(const ModelConfig& config, int threads, bool double_precision, bool learns) {
+  if (double_precision) return std::make_unique<CpuModel<double>>(config, threads, learns);
+  return std::make_unique<CpuModel<float>>(config, threads, learns);
 }
 
 }  // namespace moleblend

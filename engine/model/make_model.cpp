@@ -14,11 +14,10 @@ void DeviceChoice::check() const {
 
 std::unique_ptr<Model> make_model(const ModelConfig& config, const DeviceChoice& choice) {
   choice.check();
-  const bool bf16 = choice.precision == "bf16";
-  if (choice.device == "cuda")
-    return with_cuda([&](const CudaPart& cuda) { return cuda.make_model(config, bf16, choice.process); });
-  if (bf16) throw Error("--precision bf16 needs --device cuda in this build; use --precision fp32 on the CPU");
-  return make_cpu_model(config, choice.threads);
+  if (choice.device == "cuda") return with_cuda([&](const CudaPart& cuda) { return cuda.make_model(config, choice); });
+  if (choice.precision == "bf16")
+    throw Error("--precision bf16 needs --device cuda in this build; use --precision fp32 on the CPU");
+  return make_cpu_model(config, choice.threads, false, choice.learns);
 }
 
 }  // namespace moleblend

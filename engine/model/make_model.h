@@ -12,6 +12,7 @@ struct DeviceChoice {
   std::string device = "cpu";      // cpu or cuda
   std::string precision = "fp32";  // fp32 or bf16
   int threads = 1;                 // of the CPU
+  bool learns = true;              // false: a model that answers only, in a quarter of the memory
   int process = 0;  // of this program's on this machine: each takes another GPU, as long as there are some
 
   /// Throws UsageError naming the flag and its choices.

@@ -159,8 +159,9 @@ class Model {
   virtual std::vector<PartTime> part_times() { return {}; }
 };
 
-/// A network on the CPU with uninitialised parameters. `double_precision` is for checks.
-std::unique_ptr<Model> make_cpu_model(const ModelConfig& config, int threads, bool double_precision = false);
+/// A network on the CPU with parameters of zero. `double_precision` is for checks; one that does not learn has no gradient and no moments.
+std::unique_ptr<Model> make_cpu_model(const ModelConfig& config, int threads, bool double_precision = false,
+                                      bool learns = true);
 
 /// Initial values (METHOD section 8), drawn from `seed` and each parameter's name. `reference`: the Gaussian tables too
 /// from N(0, 0.02).

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <type_traits>
 
 #include "engine/model/batch_view.h"
@@ -32,8 +33,9 @@ class Network final : public Model {
  public:
   using W = Wide<T>;  // of parameters, their gradients and all sums
 
-  /// Parameters and moments are zero. `device`: what the Device is made of (Cpu: number of threads; Gpu: ordinal).
-  Network(const ModelConfig& config, int device);
+  /// Parameters and moments are zero. `device`: what the Device is made of (Cpu: number of threads; Gpu: ordinal). A network that does not
+  /// learn has neither gradient nor moments, a quarter of the memory; what needs them throws std::logic_error.
+  Network(const ModelConfig& config, int device, bool learns = true);
 
   const ModelConfig& config() const override { return config_; }
   const std::vector<ParameterInfo>& parameters() const override { return layout_.parameters(); }
@@ -129,6 +131,9 @@ class Network final : public Model {
   bool heads(const BatchView& batch, const PretrainStep& step);
   PretrainResult collect(const PretrainStep& step, bool denoises);
 
+  void need_gradient() const {
+    if (!gradient_) throw std::logic_error("a network that does not learn has no gradient and no moments");
+  }
   void read_from(const W* from, std::span<float> out) const;
   /// The device, for work of this part.
   Device& at(Part part) {

@@ -39,20 +39,20 @@ void take(Carver& carver, U*& pointer, std::int64_t count) {
 }  // namespace
 
 template <class Device, class T>
-Network<Device, T>::Network(const ModelConfig& config, int device)
+Network<Device, T>::Network(const ModelConfig& config, int device, bool learns)
     : config_(config), layout_(config), device_(device), batch_(device_) {
   config.check();
   const std::int64_t size = layout_.size();
   const auto lay_out = [&](Carver carver) {
-    for (W*& values : values_) values = carver.take<W>(size);
-    gradient_ = carver.take<W>(size);
+    values_[0] = carver.take<W>(size);
+    for (W** values : {&values_[1], &values_[2], &gradient_}) *values = learns ? carver.take<W>(size) : nullptr;
     shadow_ = std::is_same_v<T, W> ? nullptr : carver.take<T>(size);
     results_ = carver.take<Results>(1);
     return carver.bytes();
   };
   lay_out(Carver(parameters_.reserve(lay_out(Carver()))));
-  for (W* values : values_) device_.zero(values, size);
-  device_.zero(gradient_, size);
+  for (W* values : {values_[0], values_[1], values_[2], gradient_})
+    if (values) device_.zero(values, size);
   if (shadow_) device_.zero(shadow_, size);
   device_.zero(results_, 1);
   state_.layer.resize(static_cast<std::size_t>(config.layers));
@@ -70,6 +70,7 @@ void Network<Device, T>::read_gradient(std::span<float> out) const {
 
 template <class Device, class T>
 void Network<Device, T>::read_from(const W* from, std::span<float> out) const {
+  if (!from) need_gradient();
   if constexpr (std::is_same_v<W, float>) {
     device_.download(out.data(), from, layout_.size());
   } else {
@@ -81,6 +82,7 @@ void Network<Device, T>::read_from(const W* from, std::span<float> out) const {
 
 template <class Device, class T>
 void Network<Device, T>::write(int moment, std::span<const float> in) {
+  if (moment > 0) need_gradient();
   const std::vector<W> values(in.begin(), in.begin() + layout_.size());
   device_.upload(values_[moment], values.data(), layout_.size());
   if constexpr (!std::is_same_v<T, W>) {
@@ -105,6 +107,7 @@ std::string Network<Device, T>::join(Ranks& ranks) {
 
 template <class Device, class T>
 void Network<Device, T>::zero_gradients() {
+  need_gradient();
   at(Part::zero).zero(gradient_, layout_.size());
 }
 
@@ -190,6 +193,7 @@ std::string Network<Device, T>::place() const {
 
 template <class Device, class T>
 void Network<Device, T>::reserve(const Packed& packed, bool gradients) {
+  if (gradients) need_gradient();
   const std::size_t bytes = batch_bytes(packed, gradients);
   try {
     Carver carver(memory_.reserve(bytes));
@@ -728,6 +732,7 @@ void Network<Device, T>::sum_gradients() {
 
 template <class Device, class T>
 double Network<Device, T>::gradient_norm() {
+  need_gradient();
   global_norm<W>(at(Part::update), layout_.size(), gradient_, &results_->norm);
   double norm;
   device_.download(&norm, &results_->norm, 1);
@@ -736,6 +741,7 @@ double Network<Device, T>::gradient_norm() {
 
 template <class Device, class T>
 double Network<Device, T>::update(const AdamSettings& settings, double learning_rate, std::int64_t step) {
+  need_gradient();
   global_norm<W>(at(Part::update), layout_.size(), gradient_, &results_->norm);
   bf16* shadow = nullptr;
   if constexpr (std::is_same_v<T, bf16>) shadow = shadow_;

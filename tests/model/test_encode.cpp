@@ -115,6 +115,23 @@ TEST(Encode, HeadsDoNotMatter) {
   EXPECT_EQ(encode(pretrained, batch, {.show_3d = true}), encode(property, batch, {.show_3d = true}));
 }
 
+TEST(Encode, AModelThatDoesNotLearnGivesTheSameRows) {
+  CpuModel<float> learns(config(0), 1), answers(config(0), 1, false);
+  fill(learns);
+  fill(answers);
+  const Batch batch = batch_of(molecules(), {0, 1, 2, 3, 4});
+  EXPECT_EQ(encode(learns, batch, {.show_3d = true}), encode(answers, batch, {.show_3d = true}));
+  const Objective objective;
+  const PretrainStep step{.objective = &objective, .counts = count_targets(batch, objective), .gradients = false};
+  EXPECT_EQ(learns.pretrain(batch, step).total, answers.pretrain(batch, step).total);
+  std::vector<float> values(static_cast<std::size_t>(answers.parameter_count()));
+  EXPECT_THROW(answers.zero_gradients(), std::logic_error);
+  EXPECT_THROW(answers.pretrain(batch, {.objective = &objective, .counts = step.counts}), std::logic_error);
+  EXPECT_THROW(answers.update({}, 1e-3, 1), std::logic_error);
+  EXPECT_THROW(answers.read(1, values), std::logic_error);
+  EXPECT_THROW(answers.read_gradient(values), std::logic_error);
+}
+
 TEST(Encode, NothingIsDrawnAndNothingStays) {
   CpuModel<float> model(config(0), 2);
   fill(model);
