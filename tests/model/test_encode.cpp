@@ -118,13 +118,14 @@ TEST(Encode, HeadsDoNotMatter) {
 TEST(Encode, AModelThatDoesNotLearnGivesTheSameRows) {
   CpuModel<float> learns(config(0), 1), answers(config(0), 1, false);
   fill(learns);
-  fill(answers);
+  std::vector<float> values(static_cast<std::size_t>(learns.parameter_count()));
+  learns.read(0, values);
+  answers.write(0, values);
   const Batch batch = batch_of(molecules(), {0, 1, 2, 3, 4});
   EXPECT_EQ(encode(learns, batch, {.show_3d = true}), encode(answers, batch, {.show_3d = true}));
   const Objective objective;
   const PretrainStep step{.objective = &objective, .counts = count_targets(batch, objective), .gradients = false};
   EXPECT_EQ(learns.pretrain(batch, step).total, answers.pretrain(batch, step).total);
-  std::vector<float> values(static_cast<std::size_t>(answers.parameter_count()));
   EXPECT_THROW(answers.zero_gradients(), std::logic_error);
   EXPECT_THROW(answers.pretrain(batch, {.objective = &objective, .counts = step.counts}), std::logic_error);
   EXPECT_THROW(answers.update({}, 1e-3, 1), std::logic_error);
