@@ -11,7 +11,8 @@ A step of a rank is
               machines, and a latency for each of 2 log2(ranks) messages,
     exposed   what of the sum the backward pass (two thirds of compute) does not hide; the last bucket never is,
     agree     the small exchanges of every step,
-and the loader and the file system have to keep up with it. Predicts nothing about machines that are shared, failing or badly connected.
+and the loader and the file system have to keep up with it. Predicts nothing about machines that are shared, failing or badly connected, and
+knows no ranks that are late by turns; docs/clusters.md compares it with runs.
 """
 
 import argparse
