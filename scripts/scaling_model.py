@@ -62,7 +62,7 @@ def main():
     p.add_argument("--rate", type=float, default=95e3, help="molecules/s of one rank in large batches [95000, the goal of a base model on one H200]")
     p.add_argument("--fixed", type=float, default=0.5e-3, help="seconds of a step that don't depend on the batch: zeroing, norm, Adam [0.0005]")
     p.add_argument("--per-rank", type=int, default=1024, help="molecules of a step on each rank [1024]")
-    p.add_argument("--parameters", type=float, default=48e6, help="of the model [48e6, base]")
+    p.add_argument("--parameters", type=float, default=49.5e6, help="of the model [49.5e6, base]")
     p.add_argument("--bytes", type=int, default=4, help="of a value of the gradient as it is summed [4]")
     p.add_argument("--per-machine", type=int, default=8, help="ranks of a machine [8]")
     p.add_argument("--link", type=float, default=300e9, help="bytes/s of a rank's sums within its machine [300e9, NVLink]")
