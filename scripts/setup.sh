@@ -130,7 +130,7 @@ install_cuda() {
     return
   fi
   toolkit=$staging/nvidia/cu13
-  cp -r "$staging"/nvidia/nccl/{include,lib} "$toolkit/"
+  if [[ -d $staging/nvidia/nccl ]]; then cp -r "$staging"/nvidia/nccl/{include,lib} "$toolkit/"; fi
   # Wheels name libraries with their version only, and CMake looks for those without.
   for library in "$toolkit"/lib/lib*.so.*; do ln -sf "${library##*/}" "${library%%.so.*}.so"; done
   ln -s lib "$toolkit/lib64"
