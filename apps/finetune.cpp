@@ -125,18 +125,9 @@ Experiment resume(const FinetuneFlags& given, const CLI::App& verb, Ranks& ranks
 
 /// What has to be the same on all ranks for them to train one model.
 void check_agreement(const Experiment& e, const Model& model, Ranks& ranks) {
-  if (e.settings.loader.batch_size < ranks.size()) {
-    first_tells(ranks);
-    throw UsageError(
-        "a batch of {} molecules leaves some of the {} ranks without one; raise --batch-size, or start fewer",
-        e.settings.loader.batch_size, ranks.size());
-  }
-  const std::string remedy = "start all ranks with the same program, flags and data";
-  check_same(ranks, "version", MOLEBLEND_VERSION, remedy);
-  check_same(ranks, "device", e.settings.place.device + ", " + e.settings.place.precision, remedy);
-  check_same(ranks, "data set", e.data->info().fingerprint, remedy);
-  check_same(ranks, "split", e.fingerprint.train + " " + e.fingerprint.valid + " " + e.fingerprint.test, remedy);
-  check_same(ranks, "settings", to_json(e.settings, e.settings.loader.seed).dump(), remedy);
+  check_same_start(ranks, e.settings.loader.batch_size, e.settings.place, *e.data);
+  check_same(ranks, "split", e.fingerprint.train + " " + e.fingerprint.valid + " " + e.fingerprint.test, kSameStart);
+  check_same(ranks, "settings", to_json(e.settings, e.settings.loader.seed).dump(), kSameStart);
   check_same_values(ranks, model, 0);
 }
 

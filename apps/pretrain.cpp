@@ -108,23 +108,14 @@ Prepared resume(const PretrainFlags& given, const CLI::App& verb, Ranks& ranks) 
 
 /// What has to be the same on all ranks for them to train one model.
 void check_agreement(const Prepared& p, Ranks& ranks) {
-  if (p.settings.loader.batch_size < ranks.size()) {
-    first_tells(ranks);
-    throw UsageError(
-        "a batch of {} molecules leaves some of the {} ranks without one; raise --batch-size, or start fewer",
-        p.settings.loader.batch_size, ranks.size());
-  }
-  const std::string remedy = "start all ranks with the same program, flags and data";
-  check_same(ranks, "version", MOLEBLEND_VERSION, remedy);
-  check_same(ranks, "device", p.settings.place.device + ", " + p.settings.place.precision, remedy);
-  check_same(ranks, "data set", p.data->info().fingerprint, remedy);
+  check_same_start(ranks, p.settings.loader.batch_size, p.settings.place, *p.data);
   const std::vector<std::string> settings = ranks.gather(to_json(p.settings).dump());
   for (std::size_t r = 1; r < settings.size(); ++r) {
     if (settings[r] == settings[0]) continue;
     first_tells(ranks);
     using Json = nlohmann::ordered_json;
     throw Error("the settings of rank {} are others than those of rank 0: {}; {}", r,
-                first_difference(Json::parse(settings[r]), Json::parse(settings[0])), remedy);
+                first_difference(Json::parse(settings[r]), Json::parse(settings[0])), kSameStart);
   }
   check_same_values(ranks, *p.model, p.from ? p.from->state.step : 0);
 }

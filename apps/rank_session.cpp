@@ -9,6 +9,7 @@
 #include "engine/ranks/host.h"
 #include "engine/ranks/start_ranks.h"
 #include "io/prepare/reasons.h"
+#include "io/support/error.h"
 
 namespace moleblend {
 namespace {
@@ -32,6 +33,18 @@ int end_over(const std::string& what, int status) {
 
 void leave_ranks() {
   joined.reset();
+}
+
+void check_same_start(Ranks& ranks, std::int64_t batch_size, const DeviceChoice& place, const Dataset& data) {
+  if (batch_size < ranks.size()) {
+    first_tells(ranks);
+    throw UsageError(
+        "a batch of {} molecules leaves some of the {} ranks without one; raise --batch-size, or start fewer",
+        batch_size, ranks.size());
+  }
+  check_same(ranks, "version", MOLEBLEND_VERSION, kSameStart);
+  check_same(ranks, "device", place.device + ", " + place.precision, kSameStart);
+  check_same(ranks, "data set", data.info().fingerprint, kSameStart);
 }
 
 std::optional<CheckpointStore::Found> share_checkpoint(

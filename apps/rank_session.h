@@ -5,8 +5,10 @@
 #include <optional>
 #include <string>
 
+#include "engine/model/make_model.h"
 #include "engine/ranks/ranks.h"
 #include "engine/training/checkpoint_store.h"
+#include "io/dataset/dataset.h"
 
 namespace moleblend {
 
@@ -19,6 +21,12 @@ int end_over(const std::string& what, int status);
 
 /// Waits for the others, where there are any.
 void leave_ranks();
+
+/// The remedy where ranks were not started alike.
+inline constexpr const char* kSameStart = "start all ranks with the same program, flags and data";
+/// What any training on ranks needs before it begins: a molecule of each step for everyone, one version, device and data set. Called by all
+/// ranks. Throws UsageError or Error on the first, AnotherRankTells on the others.
+void check_same_start(Ranks& ranks, std::int64_t batch_size, const DeviceChoice& place, const Dataset& data);
 
 /// The checkpoint that the first rank finds, on all of them. Called by all ranks.
 std::optional<CheckpointStore::Found> share_checkpoint(

@@ -70,6 +70,8 @@ struct Transfer {
   std::size_t receive_left;
 
   bool done() const { return send_left == 0 && receive_left == 0; }
+  /// What poll() is to wait for.
+  int events() const { return (send_left > 0 ? POLLOUT : 0) | (receive_left > 0 ? POLLIN : 0); }
   /// What goes without waiting. False where the other side is gone; errno is 0 where it has hung up.
   bool go_on() {
     while (send_left > 0) {
@@ -89,26 +91,21 @@ struct Transfer {
   }
 };
 
-/// All of `bytes`, or false.
-bool send_all(int descriptor, const void* bytes, std::size_t count, const Deadline& deadline) {
-  Transfer t{descriptor, static_cast<const std::byte*>(bytes), count, nullptr, 0};
+/// All of it, or false.
+bool complete(Transfer t, const Deadline& deadline) {
   while (t.go_on()) {
     if (t.done()) return true;
     if (deadline.over()) return false;
-    pollfd p{descriptor, POLLOUT, 0};
+    pollfd p{t.descriptor, static_cast<short>(t.events()), 0};
     ::poll(&p, 1, kSliceMs);
   }
   return false;
 }
+bool send_all(int descriptor, const void* bytes, std::size_t count, const Deadline& deadline) {
+  return complete({descriptor, static_cast<const std::byte*>(bytes), count, nullptr, 0}, deadline);
+}
 bool receive_all(int descriptor, void* bytes, std::size_t count, const Deadline& deadline) {
-  Transfer t{descriptor, nullptr, 0, static_cast<std::byte*>(bytes), count};
-  while (t.go_on()) {
-    if (t.done()) return true;
-    if (deadline.over()) return false;
-    pollfd p{descriptor, POLLIN, 0};
-    ::poll(&p, 1, kSliceMs);
-  }
-  return false;
+  return complete({descriptor, nullptr, 0, static_cast<std::byte*>(bytes), count}, deadline);
 }
 
 /// Numbers of one machine are those of all: the ranks of a run have one program.
@@ -340,8 +337,7 @@ class TcpRanks final : public Ranks {
         if (t.done()) continue;
         if (!t.go_on()) lost(r);
         if (t.done()) continue;
-        const int events = (t.send_left > 0 ? POLLOUT : 0) | (t.receive_left > 0 ? POLLIN : 0);
-        waiting_.push_back({t.descriptor, static_cast<short>(events), 0});
+        waiting_.push_back({t.descriptor, static_cast<short>(t.events()), 0});
       }
       if (waiting_.empty()) return;
       ::poll(waiting_.data(), waiting_.size(), kSliceMs);
