@@ -7,7 +7,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <future>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -105,7 +107,9 @@ class RanksStarted : public ::testing::TestWithParam<Launcher> {
       for (const auto& entry : fs::directory_iterator("/proc")) {
         const std::string name = entry.path().filename();
         if (!std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; })) continue;
-        const std::string command = read_file(entry.path() / "cmdline");
+        // Not read_file(), which throws: any process of the machine may end between its listing and its reading.
+        std::ifstream file(entry.path() / "cmdline", std::ios::binary);
+        const std::string command{std::istreambuf_iterator<char>(file), {}};
         if (command.starts_with(program()) && command.find(run) != std::string::npos) ranks.push_back(std::stoi(name));
       }
       ASSERT_FALSE(ranks.empty());
