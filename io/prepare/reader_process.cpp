@@ -11,6 +11,7 @@
 #include <fstream>
 #include <new>
 
+#include "io/prepare/reader_clock.h"
 #include "io/prepare/wire.h"
 #include "io/support/error.h"
 
@@ -210,6 +211,7 @@ ChildProcess start_reader(Chemistry& chemistry, const ReaderOptions& options, st
   return start_child([&](int socket) {
     own_state = &state;
     bound_memory(memory_bytes);
+    count_time_by_own_work();
     // Open Babel uses OpenMP where Debian builds it; the environment is read too early to help in a program that has OpenMP itself.
     if (void* found = ::dlsym(RTLD_DEFAULT, "omp_set_num_threads")) reinterpret_cast<void (*)(int)>(found)(1);
     Reader(chemistry, options, socket, state).run();

@@ -196,6 +196,16 @@ void write_sample_molecules(const fs::path& path, int count) {
   write_file(path, content);
 }
 
+void write_labelled_molecules(const fs::path& path, int count) {
+  write_sample_molecules(path, count);
+  std::string table = "smiles,oxygens\n";
+  for (const std::string& line : lines_of(read_file(path))) {
+    const std::string smiles = line.substr(0, line.find_first_of(" \t"));
+    table += smiles + "," + std::to_string(std::count(smiles.begin(), smiles.end(), 'O')) + "\n";
+  }
+  write_file(path, table);
+}
+
 fs::path last_checkpoint(const fs::path& run) {
   fs::path last;
   for (const auto& entry : fs::directory_iterator(run / "checkpoints")) {

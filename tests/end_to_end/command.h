@@ -66,6 +66,9 @@ std::vector<std::string> names_below(const std::filesystem::path& folder);
 /// Writes about `count` molecules, spread over the project's own list, as a SMILES file.
 void write_sample_molecules(const std::filesystem::path& path, int count);
 
+/// Writes them as a table with a label: columns `smiles` and `oxygens`, the number of O in the SMILES.
+void write_labelled_molecules(const std::filesystem::path& path, int count);
+
 /// The newest checkpoint of a run.
 std::filesystem::path last_checkpoint(const std::filesystem::path& run);
 

@@ -181,12 +181,7 @@ TEST_P(RanksStarted, RefusalsAreToldOnce) {
 }
 
 TEST_P(RanksStarted, FineTuningLearnsWhatOneLearnsAndGoesOn) {
-  std::string table = "smiles,oxygens\n";
-  for (const std::string& line : lines_of(read_file(folder / "molecules.smi"))) {
-    const std::string smiles = line.substr(0, line.find_first_of(" \t"));
-    table += smiles + "," + std::to_string(std::count(smiles.begin(), smiles.end(), 'O')) + "\n";
-  }
-  write_file(folder / "table.csv", table);
+  write_labelled_molecules(folder / "table.csv", 60);
   succeed({"prepare", "--input", folder / "table.csv", "--label-columns", "oxygens", "--output", folder / "labelled",
            "--quiet"});
   const auto finetune = [&](const std::string& run, const Arguments& more = {}) {
