@@ -19,7 +19,7 @@ namespace moleblend {
 namespace {
 namespace fs = std::filesystem;
 
-constexpr const char* kFooter =
+constexpr const char* kEmbedFooter =
     "A molecule without 3D positions is refused with --show 3d, and embedded from 2D alone with --show both; the "
     "index\n"
     "says of each molecule what was shown. Positions come from the input, or are built with --conformers; of several\n"
@@ -146,7 +146,7 @@ void add_embed(CLI::App& program) {
   option("--readout", flags->readout, "Of molecules: cls (the graph token), mean or sum over the atoms");
   option("--show", flags->show, "What the encoder sees: 2d, 3d or both");
   add_stream_flags(*verb, *flags);
-  verb->footer(kFooter);
+  verb->footer(kEmbedFooter);
   verb->callback([flags] { run_embed(*flags); });
 }
 

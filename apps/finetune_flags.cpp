@@ -16,11 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-template <class T, class U>
-void override_with(T& value, const std::optional<U>& given) {
-  if (given) value = *given;
-}
-
 /// The network: that of the checkpoint to start from, else the one that --model names.
 ModelConfig model_of(const FinetuneFlags& f) {
   if (f.init == "none") return ModelConfig::named(f.model.value_or("small"));

@@ -15,7 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace inspect;
 
-struct Flags {
+struct InspectFlags {
   CommonFlags common;
   std::string path, molecule;
   bool verify = false;
@@ -32,7 +32,7 @@ bool is_dataset(const fs::path& path) {
   return false;
 }
 
-void show(const Flags& flags, const Json& report, std::string (*words)(const Json&)) {
+void show(const InspectFlags& flags, const Json& report, std::string (*words)(const Json&)) {
   // Identifiers and paths need not be UTF-8; what is not is replaced rather than refused.
   if (flags.common.json)
     std::cout << report.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
@@ -40,7 +40,7 @@ void show(const Flags& flags, const Json& report, std::string (*words)(const Jso
     std::cout << words(report);
 }
 
-void run(const Flags& flags) {
+void run(const InspectFlags& flags) {
   const fs::path path = flags.path;
   std::error_code none;
   if (!fs::exists(path, none))
@@ -72,7 +72,7 @@ void run(const Flags& flags) {
 }  // namespace
 
 void add_inspect(CLI::App& program) {
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<InspectFlags>();
   CLI::App* verb =
       add_verb(program, "inspect",
                "Look at a data set, a molecule in it, a checkpoint or a run\n"

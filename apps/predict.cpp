@@ -16,7 +16,7 @@
 namespace moleblend {
 namespace {
 
-constexpr const char* kFooter =
+constexpr const char* kPredictFooter =
     "The table has a line for each record of the input, in its order: identifier, smiles, a column a task (the "
     "probability\n"
     "of label 1, or the value in the label's unit), with several seeds also its spread (their standard deviation), "
@@ -86,7 +86,7 @@ void add_predict(CLI::App& program) {
       ->type_name("RUN");
   option("--output", flags->output, "The table to write")->type_name("FILE.csv");
   add_stream_flags(*verb, *flags);
-  verb->footer(kFooter);
+  verb->footer(kPredictFooter);
   verb->callback([flags] { run_predict(*flags); });
 }
 

@@ -23,7 +23,7 @@ namespace {
 
 constexpr const char* kDescription =
     "Turn molecule files into a data set: SMILES, CSV, SDF, MOL2, XYZ, PDB and all that Open Babel reads";
-constexpr const char* kFooter =
+constexpr const char* kPrepareFooter =
     "Examples:\n"
     "  moleblend prepare --input molecules.smi --output data\n"
     "  moleblend prepare --input BBBP.csv --label-columns p_np --output bbbp\n"
@@ -34,7 +34,7 @@ constexpr const char* kFooter =
     "Every input record ends up in the data set or in its rejected.csv (records are counted from 0, lines from 1).\n"
     "The data set is the same, byte for byte, for any number of workers, after --resume, and merged from parts.";
 
-struct Flags {
+struct PrepareFlags {
   CommonFlags common;
   InputFlags input;
   PrepareOptions options;
@@ -98,7 +98,7 @@ void print_summary(const PrepareSummary& s, const PrepareOptions& o) {
                count_text(static_cast<std::uint64_t>(s.seconds > 0 ? static_cast<double>(s.read) / s.seconds : 0)));
 }
 
-PrepareSummary merged(const Flags& flags, const PrepareOptions& o) {
+PrepareSummary merged(const PrepareFlags& flags, const PrepareOptions& o) {
   if (flags.input.given() || flags.part != "1/1")
     throw UsageError("--merge reads no molecules: its parts have them; leave --input, --pair and --part away");
   return merge_parts({.parts = {flags.merge.begin(), flags.merge.end()},
@@ -107,7 +107,7 @@ PrepareSummary merged(const Flags& flags, const PrepareOptions& o) {
                       .quiet = flags.common.quiet});
 }
 
-PrepareSummary prepared(Flags& flags) {
+PrepareSummary prepared(PrepareFlags& flags) {
   PrepareOptions& o = flags.options;
   flags.input.resolve(o);
   o.columns.labels = split_names(flags.labels);
@@ -118,7 +118,7 @@ PrepareSummary prepared(Flags& flags) {
   return prepare(o, *chemistry);
 }
 
-void run(Flags& flags) {
+void run(PrepareFlags& flags) {
   PrepareOptions& o = flags.options;
   o.output = flags.output;
   const PrepareSummary summary = flags.merge.empty() ? prepared(flags) : merged(flags, o);
@@ -131,10 +131,10 @@ void run(Flags& flags) {
 }  // namespace
 
 void add_prepare(CLI::App& program) {
-  const auto flags = std::make_shared<Flags>();
+  const auto flags = std::make_shared<PrepareFlags>();
   PrepareOptions& o = flags->options;
   CLI::App* verb = add_verb(program, "prepare", kDescription, flags->common);
-  verb->footer(kFooter);
+  verb->footer(kPrepareFooter);
 
   add_input_flags(*verb, flags->input, o);
   verb->add_option("--output", flags->output, "Folder of the data set; must not exist or be empty")

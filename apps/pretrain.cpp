@@ -24,6 +24,7 @@ namespace moleblend {
 namespace {
 
 namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
 
 /// A run that can begin or go on: everything is open, checked and loaded.
 struct Prepared {
@@ -113,7 +114,6 @@ void check_agreement(const Prepared& p, Ranks& ranks) {
   for (std::size_t r = 1; r < settings.size(); ++r) {
     if (settings[r] == settings[0]) continue;
     first_tells(ranks);
-    using Json = nlohmann::ordered_json;
     throw Error("the settings of rank {} are others than those of rank 0: {}; {}", r,
                 first_difference(Json::parse(settings[r]), Json::parse(settings[0])), kSameStart);
   }

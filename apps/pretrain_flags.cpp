@@ -14,11 +14,6 @@
 namespace moleblend {
 namespace {
 
-template <class T, class U>
-void override_with(T& value, const std::optional<U>& given) {
-  if (given) value = *given;
-}
-
 /// A run without a preset. On 1,584 PCQM4Mv2 molecules the validation loss of `small` falls faster at 1e-3 than at 3e-4 (docs/training.md), but
 /// on the 1,106 larger molecules of examples/molecules.smi a run of 3,000 steps at 1e-3 fell back to the constant answers, which 5e-4 did not;
 /// base has the width and depth of models that are usually trained at 1e-4.

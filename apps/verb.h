@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,12 @@ Flags parse_flags(void (*add)(CLI::App&, Flags&), std::vector<std::string> argum
   std::reverse(arguments.begin(), arguments.end());
   app.parse(arguments);
   return flags;
+}
+
+/// A setting's value becomes that of its flag, if that was given.
+template <class T, class U>
+void override_with(T& value, const std::optional<U>& given) {
+  if (given) value = *given;
 }
 
 /// A warning on standard error.

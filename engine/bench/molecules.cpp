@@ -7,13 +7,13 @@
 #include <optional>
 #include <span>
 
+#include "io/graph/bond_type.h"
 #include "io/support/error.h"
 #include "kernels/random/philox.h"
 
 namespace moleblend {
 namespace {
 
-constexpr std::uint8_t kSingle = 0, kDouble = 1, kAromatic = 3;                 // bond types
 constexpr std::uint8_t kCarbon = 5, kNitrogen = 6, kOxygen = 7, kFluorine = 8;  // atomic number − 1
 constexpr float kBondLength = 1.5f, kContact = 2.2f;  // Å; atoms not bonded are farther apart
 

@@ -10,7 +10,7 @@
 #include "engine/model/batch_view.h"
 #include "engine/model/layout.h"
 #include "engine/model/model.h"
-#include "engine/model/parts.h"
+#include "engine/model/step_parts.h"
 #include "engine/ranks/gradient_sum.h"
 #include "kernels/attention/attention.h"
 #include "kernels/common/carve.h"
@@ -136,7 +136,7 @@ class Network final : public Model {
   }
   void read_from(const W* from, std::span<float> out) const;
   /// The device, for work of this part.
-  Device& at(Part part) {
+  Device& at(StepPart part) {
     if (marks_) marks_->mark(static_cast<int>(part));
     return device_;
   }

@@ -108,7 +108,7 @@ std::string Network<Device, T>::join(Ranks& ranks) {
 template <class Device, class T>
 void Network<Device, T>::zero_gradients() {
   need_gradient();
-  at(Part::zero).zero(gradient_, layout_.size());
+  at(StepPart::zero).zero(gradient_, layout_.size());
 }
 
 template <class Device, class T>
@@ -215,23 +215,23 @@ template <class Device, class T>
 void Network<Device, T>::linear(std::int64_t rows, std::int64_t in, std::int64_t out, ParameterLayout::Linear map,
                                 const T* x, T* y) {
   linear_forward<T>(
-      at(Part::linear_forward),
+      at(StepPart::linear_forward),
       {.rows = rows, .in = in, .out = out, .x = x, .weight = weight(map.weight), .bias = weight(map.bias), .y = y});
 }
 
 template <class Device, class T>
 void Network<Device, T>::linear_gradients(std::int64_t rows, std::int64_t in, std::int64_t out,
                                           ParameterLayout::Linear map, const T* x, const T* dy, T* dx, bool add_to_dx) {
-  linear_backward<T>(at(Part::linear_backward), {.rows = rows,
-                                                 .in = in,
-                                                 .out = out,
-                                                 .x = x,
-                                                 .weight = weight(map.weight),
-                                                 .dy = dy,
-                                                 .dx = dx,
-                                                 .add_to_dx = add_to_dx,
-                                                 .dweight = gradient(map.weight),
-                                                 .dbias = gradient(map.bias)});
+  linear_backward<T>(at(StepPart::linear_backward), {.rows = rows,
+                                                     .in = in,
+                                                     .out = out,
+                                                     .x = x,
+                                                     .weight = weight(map.weight),
+                                                     .dy = dy,
+                                                     .dx = dx,
+                                                     .add_to_dx = add_to_dx,
+                                                     .dweight = gradient(map.weight),
+                                                     .dbias = gradient(map.bias)});
 }
 
 template <class Device, class T>
@@ -277,20 +277,20 @@ void Network<Device, T>::draw(const BatchView& batch, const PretrainStep& step) 
     device_.upload(s.atom_visible, step.draws->atom_visible.data(), packed.atoms());
     device_.upload(s.noise, step.draws->noise.data(), 3 * packed.atoms());
   } else {
-    draw_modalities(at(Part::draws), {.packed = packed,
-                                      .molecule_key = batch.key,
-                                      .has_positions = batch.has_positions,
-                                      .blend = step.objective->blend,
-                                      .pair_visible = s.pair_visible,
-                                      .atom_visible = s.atom_visible});
-    draw_noise(at(Part::draws), {.packed = packed,
-                                 .molecule_key = batch.key,
-                                 .has_positions = batch.has_positions,
-                                 .position_known = batch.position_known,
-                                 .scale = static_cast<float>(step.objective->noise_scale),
-                                 .noise = s.noise});
+    draw_modalities(at(StepPart::draws), {.packed = packed,
+                                          .molecule_key = batch.key,
+                                          .has_positions = batch.has_positions,
+                                          .blend = step.objective->blend,
+                                          .pair_visible = s.pair_visible,
+                                          .atom_visible = s.atom_visible});
+    draw_noise(at(StepPart::draws), {.packed = packed,
+                                     .molecule_key = batch.key,
+                                     .has_positions = batch.has_positions,
+                                     .position_known = batch.position_known,
+                                     .scale = static_cast<float>(step.objective->noise_scale),
+                                     .noise = s.noise});
   }
-  add_noise<W>(at(Part::draws), 3 * packed.atoms(), batch.positions, s.noise, s.positions);
+  add_noise<W>(at(StepPart::draws), 3 * packed.atoms(), batch.positions, s.noise, s.positions);
 }
 
 template <class Device, class T>
@@ -299,11 +299,11 @@ void Network<Device, T>::encode(const BatchView& batch, bool dropout) {
   const Packed packed = batch.packed;
   const std::int64_t D = config_.width, F = config_.ffn, tokens = packed.tokens();
   relation_bias_forward<T>(
-      at(Part::relation_bias_forward),
+      at(StepPart::relation_bias_forward),
       {.in = relation_input(batch), .bias = s.bias, .gaussian_sum = config_.with_distance ? s.gaussian_sum : nullptr});
   if (config_.with_distance)
     linear(packed.atoms(), config_.kernels, D, layout_.gaussian_projection, s.gaussian_sum, s.gaussian_term);
-  atom_embedding_forward<T>(at(Part::atom_embedding_forward),
+  atom_embedding_forward<T>(at(StepPart::atom_embedding_forward),
                             {.packed = packed,
                              .width = D,
                              .atom_codes = batch.atom_codes,
@@ -317,7 +317,7 @@ void Network<Device, T>::encode(const BatchView& batch, bool dropout) {
                              .x = s.embedded});
   const auto norm = [&](const T* x, const T* branch, ParameterLayout::Linear map, std::size_t l, std::uint32_t which,
                         T* y, T* normalised, W* rstd) {
-    residual_norm_forward<T>(at(Part::residual_norm_forward),
+    residual_norm_forward<T>(at(StepPart::residual_norm_forward),
                              {.packed = packed,
                               .width = D,
                               .x = x,
@@ -339,18 +339,19 @@ void Network<Device, T>::encode(const BatchView& batch, bool dropout) {
     LayerState& y = s.layer[l];
     const ParameterLayout::Layer& p = layout_.layers[l];
     linear(tokens, D, 3 * D, p.qkv, x, y.qkv);
-    attention_forward<T>(at(Part::attention_forward), {.in = attention_input(batch, l, dropout), .out = y.attended});
+    attention_forward<T>(at(StepPart::attention_forward),
+                         {.in = attention_input(batch, l, dropout), .out = y.attended});
     linear(tokens, D, D, p.out, y.attended, s.branch);
     norm(x, s.branch, p.attention_norm, l, 0, y.mid, y.normalised1, y.rstd1);
     linear(tokens, D, F, p.fc1, y.mid, y.hidden);
-    gelu_forward<T>(at(Part::gelu_forward), {.packed = packed,
-                                             .rows = tokens,
-                                             .features = F,
-                                             .x = y.hidden,
-                                             .dropout = Dropout::of(dropout ? config_.activation_dropout : 0),
-                                             .layer = static_cast<std::uint32_t>(l),
-                                             .molecule_key = batch.key,
-                                             .y = y.activated});
+    gelu_forward<T>(at(StepPart::gelu_forward), {.packed = packed,
+                                                 .rows = tokens,
+                                                 .features = F,
+                                                 .x = y.hidden,
+                                                 .dropout = Dropout::of(dropout ? config_.activation_dropout : 0),
+                                                 .layer = static_cast<std::uint32_t>(l),
+                                                 .molecule_key = batch.key,
+                                                 .y = y.activated});
     linear(tokens, F, D, p.fc2, y.activated, s.branch);
     norm(y.mid, s.branch, p.final_norm, l, 1, y.out, y.normalised2, y.rstd2);
     x = y.out;
@@ -364,7 +365,7 @@ void Network<Device, T>::encode_backward(const BatchView& batch, bool dropout, b
   const std::int64_t D = config_.width, F = config_.ffn, tokens = packed.tokens();
   const auto norm_gradients = [&](ParameterLayout::Linear map, const T* normalised, const W* rstd, std::size_t l,
                                   std::uint32_t which, T* dbranch) {
-    residual_norm_backward<T>(at(Part::residual_norm_backward),
+    residual_norm_backward<T>(at(StepPart::residual_norm_backward),
                               {.packed = packed,
                                .width = D,
                                .dy = s.dx,
@@ -387,27 +388,27 @@ void Network<Device, T>::encode_backward(const BatchView& batch, bool dropout, b
     const ParameterLayout::Layer& p = layout_.layers[l];
     norm_gradients(p.final_norm, y.normalised2, y.rstd2, l, 1, s.dbranch);
     linear_gradients(tokens, F, D, p.fc2, y.activated, s.dbranch, s.dwide, false);
-    gelu_backward<T>(at(Part::gelu_backward), {.packed = packed,
-                                               .rows = tokens,
-                                               .features = F,
-                                               .x = y.hidden,
-                                               .dropout = Dropout::of(dropout ? config_.activation_dropout : 0),
-                                               .layer = static_cast<std::uint32_t>(l),
-                                               .molecule_key = batch.key,
-                                               .dy = s.dwide,
-                                               .dx = s.dwide});
+    gelu_backward<T>(at(StepPart::gelu_backward), {.packed = packed,
+                                                   .rows = tokens,
+                                                   .features = F,
+                                                   .x = y.hidden,
+                                                   .dropout = Dropout::of(dropout ? config_.activation_dropout : 0),
+                                                   .layer = static_cast<std::uint32_t>(l),
+                                                   .molecule_key = batch.key,
+                                                   .dy = s.dwide,
+                                                   .dx = s.dwide});
     linear_gradients(tokens, D, F, p.fc1, y.mid, s.dwide, s.dx, true);
     norm_gradients(p.attention_norm, y.normalised1, y.rstd1, l, 0, s.dbranch);
     linear_gradients(tokens, D, D, p.out, y.attended, s.dbranch, s.dnarrow, false);
     attention_backward<T>(
-        at(Part::attention_backward),
+        at(StepPart::attention_backward),
         {.in = attention_input(batch, l, dropout), .dout = s.dnarrow, .dqkv = s.dwide, .dbias = s.dbias});
     linear_gradients(tokens, D, 3 * D, p.qkv, l == 0 ? s.first : s.layer[l - 1].out, s.dwide, s.dx, true);
     // Parameters lie in the order of the forward pass: heads, whose gradients are final by now, after the layers.
     if (last && sum_) sum_->ready(p.qkv.weight);
   }
   norm_gradients(layout_.embedding_norm, s.normalised, s.rstd, 0, 0, nullptr);
-  atom_embedding_backward<T>(at(Part::atom_embedding_backward),
+  atom_embedding_backward<T>(at(StepPart::atom_embedding_backward),
                              {.packed = packed,
                               .width = D,
                               .atom_codes = batch.atom_codes,
@@ -422,7 +423,7 @@ void Network<Device, T>::encode_backward(const BatchView& batch, bool dropout, b
   if (config_.with_distance)
     linear_gradients(packed.atoms(), config_.kernels, D, layout_.gaussian_projection, s.gaussian_sum, s.dgaussian_term,
                      s.dgaussian_sum, false);
-  relation_bias_backward<T>(at(Part::relation_bias_backward),
+  relation_bias_backward<T>(at(StepPart::relation_bias_backward),
                             {.in = relation_input(batch),
                              .dbias = s.dbias,
                              .dgaussian_sum = config_.with_distance ? s.dgaussian_sum : nullptr,
@@ -437,15 +438,15 @@ bool Network<Device, T>::heads(const BatchView& batch, const PretrainStep& step)
   const Objective& objective = *step.objective;
   const bool backward = step.gradients;
   const T* last = s.layer.back().out;
-  gather_atoms<T>(at(Part::atom_embedding_forward), packed, D, last, s.atoms);
+  gather_atoms<T>(at(StepPart::atom_embedding_forward), packed, D, last, s.atoms);
 
   linear(N, D, kPairColumns, layout_.pair_maps, s.atoms, s.pair_raw);
-  pair_map_forward<T>(at(Part::pair_maps), {.rows = N,
-                                            .maps = kPairMaps,
-                                            .x = s.pair_raw,
-                                            .weight = parameter(layout_.pair_norm.weight),
-                                            .bias = parameter(layout_.pair_norm.bias),
-                                            .y = s.pair_features});
+  pair_map_forward<T>(at(StepPart::pair_maps), {.rows = N,
+                                                .maps = kPairMaps,
+                                                .x = s.pair_raw,
+                                                .weight = parameter(layout_.pair_norm.weight),
+                                                .bias = parameter(layout_.pair_norm.bias),
+                                                .y = s.pair_features});
   // Head `k` (SPD, edge, 3D) reads its row map in block 2 k and its column map in block 2 k + 1.
   const auto bilinear = [&](std::int64_t k, std::int64_t outputs, const T* map, const W* bias, W* dmap, W* dbias) {
     return Bilinear<T>{.outputs = outputs,
@@ -462,18 +463,18 @@ bool Network<Device, T>::heads(const BatchView& batch, const PretrainStep& step)
   const auto own_bilinear = [&](std::int64_t k, std::int64_t outputs, ParameterLayout::Linear map) {
     return bilinear(k, outputs, weight(map.weight), parameter(map.bias), gradient(map.weight), gradient(map.bias));
   };
-  spd_loss<T>(at(Part::spd_loss), {.packed = packed,
-                                   .head = own_bilinear(0, kSpdClasses, layout_.spd_head),
-                                   .spd = batch.spd,
-                                   .scale = per(objective.spd_factor, step.counts.spd_pairs),
-                                   .logits = probe.spd_logits,
-                                   .result = &results_->spd});
-  edge_loss<T>(at(Part::edge_loss), {.packed = packed,
-                                     .head = own_bilinear(1, kPathHops * kEdgeClasses, layout_.edge_head),
-                                     .path = batch.path,
-                                     .scale = per(objective.edge_factor, step.counts.edge_hops),
-                                     .logits = probe.edge_logits,
-                                     .result = &results_->edge});
+  spd_loss<T>(at(StepPart::spd_loss), {.packed = packed,
+                                       .head = own_bilinear(0, kSpdClasses, layout_.spd_head),
+                                       .spd = batch.spd,
+                                       .scale = per(objective.spd_factor, step.counts.spd_pairs),
+                                       .logits = probe.spd_logits,
+                                       .result = &results_->spd});
+  edge_loss<T>(at(StepPart::edge_loss), {.packed = packed,
+                                         .head = own_bilinear(1, kPathHops * kEdgeClasses, layout_.edge_head),
+                                         .path = batch.path,
+                                         .scale = per(objective.edge_factor, step.counts.edge_hops),
+                                         .logits = probe.edge_logits,
+                                         .result = &results_->edge});
 
   const std::int64_t outputs = config_.target == DistanceTarget::displacement ? 3 : 1;
   const FactorisedMap<T> factors{.inputs = kPairFeatures,
@@ -483,28 +484,29 @@ bool Network<Device, T>::heads(const BatchView& batch, const PretrainStep& step)
                                  .inner_bias = parameter(layout_.distance_inner.bias),
                                  .outer = parameter(layout_.distance_outer.weight),
                                  .outer_bias = parameter(layout_.distance_outer.bias)};
-  multiply_out<T>(at(Part::distance_loss), factors, s.distance_weight, s.distance_bias);
+  multiply_out<T>(at(StepPart::distance_loss), factors, s.distance_weight, s.distance_bias);
   if (backward) {
     device_.zero(s.ddistance_weight, outputs * kPairFeatures);
     device_.zero(s.ddistance_bias, outputs);
   }
-  distance_loss<T>(at(Part::distance_loss), {.packed = packed,
-                                             .head = bilinear(2, outputs, s.distance_weight, s.distance_bias,
-                                                              s.ddistance_weight, s.ddistance_bias),
-                                             .target = config_.target,
-                                             .positions = batch.positions,
-                                             .has_positions = batch.has_positions,
-                                             .position_known = batch.position_known,
-                                             .scale = per(objective.distance_factor, step.counts.distance_molecules),
-                                             .predictions = probe.distance_predictions,
-                                             .result = &results_->distance});
+  distance_loss<T>(
+      at(StepPart::distance_loss),
+      {.packed = packed,
+       .head = bilinear(2, outputs, s.distance_weight, s.distance_bias, s.ddistance_weight, s.ddistance_bias),
+       .target = config_.target,
+       .positions = batch.positions,
+       .has_positions = batch.has_positions,
+       .position_known = batch.position_known,
+       .scale = per(objective.distance_factor, step.counts.distance_molecules),
+       .predictions = probe.distance_predictions,
+       .result = &results_->distance});
 
   // Nothing to denoise (2D molecules only), or nothing asked of it: the head costs four products, so it is left out.
   const bool denoises = step.counts.denoise_atoms > 0 && (!backward || objective.denoise_factor > 0);
   if (denoises) {
     linear(N, D, 3 * D, layout_.denoise_qkv, s.atoms, s.denoise_qkv);
     denoise_head<T>(
-        at(Part::denoise_head),
+        at(StepPart::denoise_head),
         {.packed = packed,
          .heads = config_.heads,
          .width = D,
@@ -530,23 +532,23 @@ bool Network<Device, T>::heads(const BatchView& batch, const PretrainStep& step)
   }
   if (!backward) return denoises;
 
-  multiply_out_backward<T>(at(Part::distance_loss), factors, s.ddistance_weight, s.ddistance_bias,
+  multiply_out_backward<T>(at(StepPart::distance_loss), factors, s.ddistance_weight, s.ddistance_bias,
                            {.inner = gradient(layout_.distance_inner.weight),
                             .inner_bias = gradient(layout_.distance_inner.bias),
                             .outer = gradient(layout_.distance_outer.weight),
                             .outer_bias = gradient(layout_.distance_outer.bias)});
   // dnarrow collects the gradient of the last layer's atoms.
   if (denoises) linear_gradients(N, D, 3 * D, layout_.denoise_qkv, s.atoms, s.dwide, s.dnarrow, false);
-  pair_map_backward<T>(at(Part::pair_maps), {.rows = N,
-                                             .maps = kPairMaps,
-                                             .x = s.pair_raw,
-                                             .weight = parameter(layout_.pair_norm.weight),
-                                             .dy = s.dpair_features,
-                                             .dx = s.dpair_features,
-                                             .dweight = gradient(layout_.pair_norm.weight),
-                                             .dbias = gradient(layout_.pair_norm.bias)});
+  pair_map_backward<T>(at(StepPart::pair_maps), {.rows = N,
+                                                 .maps = kPairMaps,
+                                                 .x = s.pair_raw,
+                                                 .weight = parameter(layout_.pair_norm.weight),
+                                                 .dy = s.dpair_features,
+                                                 .dx = s.dpair_features,
+                                                 .dweight = gradient(layout_.pair_norm.weight),
+                                                 .dbias = gradient(layout_.pair_norm.bias)});
   linear_gradients(N, D, kPairColumns, layout_.pair_maps, s.atoms, s.dpair_features, s.dnarrow, denoises);
-  scatter_atoms<T>(at(Part::atom_embedding_backward), packed, D, s.dnarrow, s.dx);
+  scatter_atoms<T>(at(StepPart::atom_embedding_backward), packed, D, s.dnarrow, s.dx);
   return denoises;
 }
 
@@ -559,11 +561,11 @@ PretrainResult Network<Device, T>::pretrain(const Batch& host_batch, const Pretr
   const BatchView batch = batch_.load(device_, host_batch);
   draw(batch, step);
   encode(batch, step.dropout);
-  if (step.gradients) at(Part::zero).zero(state_.dbias, config_.heads * packed.token_pairs());
+  if (step.gradients) at(StepPart::zero).zero(state_.dbias, config_.heads * packed.token_pairs());
   const bool denoises = heads(batch, step);
   if (step.gradients) encode_backward(batch, step.dropout, step.last);
   // All is queued: the next batch can be on its way while the device works.
-  at(Part::other);
+  at(StepPart::other);
   if (step.upcoming) {
     if (const Batch* next = step.upcoming()) batch_.stage(*next);
   }
@@ -593,13 +595,13 @@ PretrainResult Network<Device, T>::collect(const PretrainStep& step, bool denois
 
 template <class Device, class T>
 void Network<Device, T>::show(const BatchView& batch, bool graph, bool distance) {
-  show_relations(at(Part::draws), {.packed = batch.packed,
-                                   .has_positions = batch.has_positions,
-                                   .graph = graph,
-                                   .distance = distance && config_.with_distance,
-                                   .pair_visible = state_.pair_visible,
-                                   .atom_visible = state_.atom_visible});
-  add_noise<W>(at(Part::draws), 3 * batch.packed.atoms(), batch.positions, nullptr, state_.positions);
+  show_relations(at(StepPart::draws), {.packed = batch.packed,
+                                       .has_positions = batch.has_positions,
+                                       .graph = graph,
+                                       .distance = distance && config_.with_distance,
+                                       .pair_visible = state_.pair_visible,
+                                       .atom_visible = state_.atom_visible});
+  add_noise<W>(at(StepPart::draws), 3 * batch.packed.atoms(), batch.positions, nullptr, state_.positions);
 }
 
 template <class Device, class T>
@@ -618,7 +620,7 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
   const bool cls = step.readout == Readout::cls;
   const T* last = s.layer.back().out;
   const std::int64_t rows = cls ? B : packed.tokens();
-  if (cls) readout_forward<T>(at(Part::property_head), packed, step.readout, D, last, s.readout);
+  if (cls) readout_forward<T>(at(StepPart::property_head), packed, step.readout, D, last, s.readout);
   const T* x = cls ? s.readout : last;
   linear(rows, D, D, layout_.property_dense, x, s.dense);
   const GeluForward<T> gelu{.packed = packed,
@@ -629,11 +631,11 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
                             .layer = 0,
                             .molecule_key = nullptr,
                             .y = s.dense_activated};
-  gelu_forward<T>(at(Part::gelu_forward), gelu);
+  gelu_forward<T>(at(StepPart::gelu_forward), gelu);
   linear(rows, D, tasks, layout_.property_out, s.dense_activated, s.logits);
   T* logits = s.logits;
   if (!cls) {
-    readout_forward<T>(at(Part::property_head), packed, step.readout, tasks, s.logits, s.readout);
+    readout_forward<T>(at(StepPart::property_head), packed, step.readout, tasks, s.logits, s.readout);
     logits = s.readout;
   }
   if (predictions) {
@@ -660,7 +662,7 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
   }
   // The gradient of the logits: for cls it is the head's own; else it is spread over the atoms by the read-out.
   T* dlogits = step.gradients ? (cls ? s.dwide : s.dnarrow) : nullptr;
-  property_loss<T>(at(Part::property_head),
+  property_loss<T>(at(StepPart::property_head),
                    {.task = step.task,
                     .molecules = B,
                     .tasks = tasks,
@@ -673,21 +675,21 @@ double Network<Device, T>::property(const Batch& host_batch, const PropertyStep&
                     .dlogits = dlogits,
                     .result = &results_->property});
   if (step.gradients) {
-    if (!cls) readout_backward<T>(at(Part::property_head), packed, step.readout, tasks, dlogits, s.dwide);
+    if (!cls) readout_backward<T>(at(StepPart::property_head), packed, step.readout, tasks, dlogits, s.dwide);
     linear_gradients(rows, D, tasks, layout_.property_out, s.dense_activated, s.dwide, s.dbranch, false);
-    gelu_backward<T>(at(Part::gelu_backward), {.packed = packed,
-                                               .rows = rows,
-                                               .features = D,
-                                               .x = s.dense,
-                                               .dropout = {},
-                                               .layer = 0,
-                                               .molecule_key = nullptr,
-                                               .dy = s.dbranch,
-                                               .dx = s.dbranch});
+    gelu_backward<T>(at(StepPart::gelu_backward), {.packed = packed,
+                                                   .rows = rows,
+                                                   .features = D,
+                                                   .x = s.dense,
+                                                   .dropout = {},
+                                                   .layer = 0,
+                                                   .molecule_key = nullptr,
+                                                   .dy = s.dbranch,
+                                                   .dx = s.dbranch});
     T* dx = cls ? s.dnarrow : s.dx;
     linear_gradients(rows, D, D, layout_.property_dense, x, s.dbranch, step.freeze_encoder ? nullptr : dx, false);
     if (!step.freeze_encoder) {
-      if (cls) readout_backward<T>(at(Part::property_head), packed, step.readout, D, dx, s.dx);
+      if (cls) readout_backward<T>(at(StepPart::property_head), packed, step.readout, D, dx, s.dx);
       device_.zero(s.dbias, config_.heads * packed.token_pairs());
       encode_backward(batch, step.dropout, step.last);
     }
@@ -709,9 +711,9 @@ void Network<Device, T>::encode(const Batch& host_batch, const EncodeStep& step,
   const T* last = s.layer.back().out;
   T* wanted = s.branch;  // free after the last layer, and as large as all tokens
   if (step.readout)
-    readout_forward<T>(at(Part::property_head), packed, *step.readout, config_.width, last, wanted);
+    readout_forward<T>(at(StepPart::property_head), packed, *step.readout, config_.width, last, wanted);
   else
-    gather_atoms<T>(at(Part::property_head), packed, config_.width, last, wanted);
+    gather_atoms<T>(at(StepPart::property_head), packed, config_.width, last, wanted);
   const std::int64_t count = (step.readout ? packed.molecules : packed.atoms()) * config_.width;
   rows.resize(static_cast<std::size_t>(count));
   if constexpr (std::is_same_v<T, float>) {
@@ -726,14 +728,14 @@ void Network<Device, T>::encode(const Batch& host_batch, const EncodeStep& step,
 template <class Device, class T>
 void Network<Device, T>::sum_gradients() {
   if (!sum_) return;
-  at(Part::gradient_sum);
+  at(StepPart::gradient_sum);
   sum_->finish();
 }
 
 template <class Device, class T>
 double Network<Device, T>::gradient_norm() {
   need_gradient();
-  global_norm<W>(at(Part::update), layout_.size(), gradient_, &results_->norm);
+  global_norm<W>(at(StepPart::update), layout_.size(), gradient_, &results_->norm);
   double norm;
   device_.download(&norm, &results_->norm, 1);
   return norm;
@@ -742,27 +744,27 @@ double Network<Device, T>::gradient_norm() {
 template <class Device, class T>
 double Network<Device, T>::update(const AdamSettings& settings, double learning_rate, std::int64_t step) {
   need_gradient();
-  global_norm<W>(at(Part::update), layout_.size(), gradient_, &results_->norm);
+  global_norm<W>(at(StepPart::update), layout_.size(), gradient_, &results_->norm);
   bf16* shadow = nullptr;
   if constexpr (std::is_same_v<T, bf16>) shadow = shadow_;
   const RateRange whole{0, layout_.size(), 1};
   for (const RateRange& range : settings.ranges.empty() ? std::span(&whole, 1) : std::span(settings.ranges)) {
-    adam<W>(at(Part::update), {.count = range.end - range.begin,
-                               .parameter = values_[0] + range.begin,
-                               .gradient = gradient_ + range.begin,
-                               .m = values_[1] + range.begin,
-                               .v = values_[2] + range.begin,
-                               .shadow = shadow ? shadow + range.begin : nullptr,
-                               .norm = &results_->norm,
-                               .clip_norm = settings.clip_norm,
-                               .learning_rate = range.factor * learning_rate,
-                               .beta1 = settings.beta1,
-                               .beta2 = settings.beta2,
-                               .epsilon = settings.epsilon,
-                               .weight_decay = settings.weight_decay,
-                               .step = step});
+    adam<W>(at(StepPart::update), {.count = range.end - range.begin,
+                                   .parameter = values_[0] + range.begin,
+                                   .gradient = gradient_ + range.begin,
+                                   .m = values_[1] + range.begin,
+                                   .v = values_[2] + range.begin,
+                                   .shadow = shadow ? shadow + range.begin : nullptr,
+                                   .norm = &results_->norm,
+                                   .clip_norm = settings.clip_norm,
+                                   .learning_rate = range.factor * learning_rate,
+                                   .beta1 = settings.beta1,
+                                   .beta2 = settings.beta2,
+                                   .epsilon = settings.epsilon,
+                                   .weight_decay = settings.weight_decay,
+                                   .step = step});
   }
-  at(Part::other);
+  at(StepPart::other);
   double norm;
   device_.download(&norm, &results_->norm, 1);
   return norm;
@@ -771,15 +773,15 @@ double Network<Device, T>::update(const AdamSettings& settings, double learning_
 template <class Device, class T>
 void Network<Device, T>::watch() {
   marks_.emplace(device_);
-  at(Part::other);
+  at(StepPart::other);
 }
 
 template <class Device, class T>
 std::vector<PartTime> Network<Device, T>::part_times() {
-  std::array<double, kPartNames.size()> seconds{};
+  std::array<double, kStepPartNames.size()> seconds{};
   if (marks_) marks_->collect(seconds);
   std::vector<PartTime> times;
-  for (std::size_t part = 0; part < seconds.size(); ++part) times.push_back({kPartNames[part], seconds[part]});
+  for (std::size_t part = 0; part < seconds.size(); ++part) times.push_back({kStepPartNames[part], seconds[part]});
   return times;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "io/graph/bond_type.h"
 #include "io/graph/scaffold_smiles.h"
 #include "io/support/error.h"
 
@@ -11,7 +12,6 @@ namespace {
 
 // Categories of AtomCodes and Bond.
 enum Code { kElement = 0, kCharge = 3, kHydrogens = 4, kRadicals = 5, kAromaticAtom = 7 };
-enum Type : std::uint8_t { kDouble = 1, kAromaticBond = 3, kMisc = 4 };
 constexpr int kNeutral = 5;
 
 /// What becomes of each atom.
@@ -113,7 +113,7 @@ void Murcko::choose() {
     for (const auto& [inside, outside] : {std::pair(bond.begin, bond.end), std::pair(bond.end, bond.begin)}) {
       if (roles_[inside] == Role::removed) continue;
       if (roles_[outside] != Role::removed) {
-        half_orders_[inside] += bond.type == kAromaticBond ? 3 : bond.type >= kMisc ? 0 : 2 * (bond.type + 1);
+        half_orders_[inside] += bond.type == kAromatic ? 3 : bond.type >= kMisc ? 0 : 2 * (bond.type + 1);
       } else if (is_hydrogen(outside)) {
         ++shed_hydrogens_[inside];
       } else {

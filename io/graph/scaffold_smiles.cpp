@@ -6,12 +6,11 @@
 #include <numeric>
 
 #include "io/chemistry/rules/elements.h"
+#include "io/graph/bond_type.h"
 #include "io/graph/canonical_order.h"
 
 namespace moleblend {
 namespace {
-
-enum Type : std::uint8_t { kSingle, kDouble, kTriple, kAromatic, kMisc };
 
 /// Half bond orders, so that aromatic bonds are whole numbers. A misc bond takes no valence.
 int half_orders(std::uint8_t type) {

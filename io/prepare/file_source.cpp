@@ -29,8 +29,8 @@ namespace moleblend {
 namespace {
 
 constexpr std::size_t kSendBytes = 1u << 16, kReceiveBytes = 1u << 18;
-constexpr std::size_t kShownText = 1000;             // characters of a refused SMILES; it may be any text
-constexpr int kPollMilliseconds = 100;               // between questions whether to stop
+constexpr std::size_t kShownSmiles = 1000;           // characters of a refused SMILES; it may be any text
+constexpr int kStopPollMilliseconds = 100;           // between questions whether to stop
 constexpr auto kPatience = std::chrono::seconds(5);  // for a coordinator that was asked to end; it needs milliseconds
 
 enum class MessageKind : std::uint8_t { kept, refused, end, usage_error, error };
@@ -102,7 +102,7 @@ void coordinate(int socket, const InputOptions& options, Inputs& inputs, Chemist
           molecule.identifier = record_name(inputs.files[record.file].path, record.number);
         molecule.smiles = record.smiles;
         if (molecule.smiles.empty() && record.format == "smi")
-          molecule.smiles = one_line(std::string_view(record.text).substr(0, kShownText));
+          molecule.smiles = one_line(std::string_view(record.text).substr(0, kShownSmiles));
         molecule.source_file = record.file;
         molecule.source_record = record.number;
       }
@@ -200,7 +200,7 @@ class FileSource : public MoleculeSource {
       if (const int signal = stopped_ ? stopped_() : 0; signal != 0)
         throw Interrupted("stopped by signal {} before the end", signal);
       pollfd polled{coordinator_.socket, POLLIN, 0};
-      if (::poll(&polled, 1, kPollMilliseconds) > 0) break;
+      if (::poll(&polled, 1, kStopPollMilliseconds) > 0) break;
     }
     input_.erase(0, std::exchange(taken_, 0));
     const std::size_t size = input_.size();

@@ -12,7 +12,7 @@
 
 namespace moleblend {
 namespace {
-constexpr unsigned kBufferBytes = 1 << 18;
+constexpr unsigned kReadBytes = 1 << 18;
 
 struct CloseGzip {
   void operator()(gzFile_s* file) const { ::gzclose(file); }
@@ -38,10 +38,10 @@ TextSource::TextSource(const std::filesystem::path& path) : state_(std::make_uni
     throw Error("can't read {}: it is a folder; name a file", state_->name);
   state_->file.reset(::gzopen(path.c_str(), "rb"));
   if (!state_->file) throw Error("can't read {}: {}; check the path", state_->name, std::strerror(errno));
-  ::gzbuffer(state_->file.get(), kBufferBytes);
+  ::gzbuffer(state_->file.get(), kReadBytes);
   const auto size = std::filesystem::file_size(path, error);
   state_->total = error ? 0 : size;
-  state_->buffer.resize(kBufferBytes);
+  state_->buffer.resize(kReadBytes);
   skip_byte_order_mark();
 }
 
@@ -59,7 +59,7 @@ TextSource TextSource::of_text(std::string text, std::string name) {
 
 bool TextSource::fill() {
   if (!state_->file) return false;
-  const int got = ::gzread(state_->file.get(), state_->buffer.data(), kBufferBytes);
+  const int got = ::gzread(state_->file.get(), state_->buffer.data(), kReadBytes);
   int status = Z_OK;
   const char* message = ::gzerror(state_->file.get(), &status);
   // A gzip file that stops in the middle of its stream gives its bytes first and Z_BUF_ERROR with them.

@@ -16,7 +16,7 @@ using Json = nlohmann::json;
 using Arguments = std::vector<std::string>;
 
 constexpr int kMolecules = 60;
-constexpr int kSteps = 30;
+constexpr int kRunSteps = 30;
 
 Arguments prepare(const std::string& input, const std::string& output, const std::string& workers = "2") {
   return {"prepare", "--input", input, "--output", output, "--conformers", "1", "--workers", workers, "--quiet"};
@@ -26,7 +26,7 @@ Arguments pretrain(const std::string& data, const std::string& run, Arguments mo
                    const std::string& seed = "7") {
   Arguments arguments{"pretrain",     "--data",    data,
                       "--output",     run,         "--model",
-                      "tiny",         "--steps",   std::to_string(kSteps),
+                      "tiny",         "--steps",   std::to_string(kRunSteps),
                       "--batch-size", "16",        "--seed",
                       seed,           "--threads", "2",
                       "--quiet"};
@@ -84,7 +84,7 @@ TEST_F(Pipeline, MetricsHaveEveryStepAndFiniteLosses) {
       EXPECT_TRUE(std::isfinite(part.get<double>())) << line;
     }
   }
-  EXPECT_EQ(steps, kSteps);
+  EXPECT_EQ(steps, kRunSteps);
 }
 
 TEST_F(Pipeline, RepeatedRunGivesTheSameBytes) {
