@@ -12,9 +12,8 @@ std::string one_line(std::string_view text) {
   std::string out(text);
   for (char& c : out)
     if (is_blank(c) || is_binary({&c, 1})) c = ' ';
-  using Json = nlohmann::json;
-  const std::string valid = Json(trimmed(out)).dump(-1, ' ', false, Json::error_handler_t::replace);
-  return Json::parse(valid).get<std::string>();
+  const std::string valid = nlohmann::json(trimmed(out)).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return nlohmann::json::parse(valid).get<std::string>();
 }
 
 std::string kind_of_reason(const std::string& reason) {
