@@ -30,13 +30,13 @@ struct EvaluateFlags {
 };
 
 /// The molecules to evaluate, and those that the baselines are fitted on.
-struct HeldOut {
+struct EvaluatedParts {
   std::string name;
   Subset evaluated, fitted;
   bool same_data;
 };
 
-HeldOut choose_parts(const EvaluateFlags& flags, const Dataset& data, const CheckpointState& state) {
+EvaluatedParts choose_parts(const EvaluateFlags& flags, const Dataset& data, const CheckpointState& state) {
   const Subset all = Subset::all(data.size());
   const bool same = data.info().fingerprint == state.dataset_fingerprint;
   if (!same) {
@@ -83,7 +83,7 @@ void run_evaluate(const EvaluateFlags& flags, const CommonFlags& common) {
     throw UsageError("--part test is of fine-tuned models; a pretrained one has valid, train and all");
   const CheckpointStore::Found found = find_checkpoint(flags.checkpoint, Prefer::best, warn);
   const Dataset data = Dataset::open(flags.data);
-  const HeldOut parts = choose_parts(flags, data, found.state);
+  const EvaluatedParts parts = choose_parts(flags, data, found.state);
   const Objective objective = objective_from(found.state.settings.at("objective"));
   const std::unique_ptr<Model> model = load_model({found.path, found.state.model, found.state}, flags.place);
 

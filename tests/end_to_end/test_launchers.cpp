@@ -68,7 +68,7 @@ TEST_F(Launchers, PretrainPrintsACommandThatTheProgramTakesAndThenOneThatGoesOn)
 }
 
 TEST_F(Launchers, APretrainingJobThatIsStoppedGoesBackToTheQueueAndOn) {
-  // Long enough that the signal comes before the end; sanitizers' steps take twenty times as long.
+  // Long enough that the signal comes before the end; sanitizers' steps take several times as long.
   const Arguments flags{
       "--data",  data,     "--output", folder / "run", "--model", "tiny", "--steps", MOLEBLEND_SANITIZED ? "24" : "60",
       "--quiet", "--seed", "3",        "--threads",    "1"};

@@ -197,7 +197,7 @@ TEST(Ranks, OtherValuesOnOneRankAreNoticed) {
 
 // ---- training ------------------------------------------------------------------------------------------
 
-/// Sanitizers, with which a step takes fifty times as long, look for other faults than those of rounding.
+/// Sanitizers, with which a step takes many times as long, look for other faults than those of rounding.
 constexpr std::int64_t kSteps = MOLEBLEND_SANITIZED ? 10 : 50;
 
 class RanksTraining : public testing::TrainingRun {

@@ -83,7 +83,7 @@ class Faults : public ::testing::Test {
     };
     write_file(file, good.substr(0, good.size() / 2)), f("cut");
     flipped(good.size() / 2), f("middle changed");
-    if (!MOLEBLEND_SANITIZED) {  // the same code again, in runs that take twenty times as long
+    if (!MOLEBLEND_SANITIZED) {  // the same code again, in runs that take several times as long
       fs::remove(file), f("missing");
       write_file(file, ""), f("empty");
       flipped(3), f("beginning changed");
