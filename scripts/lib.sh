@@ -32,9 +32,11 @@ build_jobs() {
   if ((memory_jobs < $(cores))); then echo "$memory_jobs"; else cores; fi
 }
 
-# configure PRESET: the preset of CMakePresets.json. A processor older than AVX2 gets code that it can run.
+# configure PRESET: the preset of CMakePresets.json. A processor older than AVX2 gets code that it can run. A folder's first build compiles
+# all there is, which takes least with the files of a folder as one; who then changes single files sets MOLEBLEND_UNITY=OFF there.
 configure() {
   local arguments=(--preset "$1")
+  [[ -e $ROOT/build/$1/CMakeCache.txt ]] || arguments+=(-DMOLEBLEND_UNITY=ON)
   if [[ $(uname -m) == x86_64 ]] && ! grep -qw avx2 /proc/cpuinfo; then
     arguments+=(-DMOLEBLEND_ARCH=x86-64-v2)
   fi

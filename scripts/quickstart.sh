@@ -37,7 +37,7 @@ run "$moleblend" prepare --input examples/molecules.smi --output "$folder/data" 
 
 say
 say "== Pretraining: every pair of atoms shows one modality, the model recovers all"
-run "$moleblend" pretrain --data "$folder/data" --output "$folder/run" --model small --steps 2000 --batch-size 32
+run "$moleblend" pretrain --data "$folder/data" --output "$folder/run" --model small --steps 1600 --batch-size 32
 
 say
 say "== What it has learnt, on molecules that it was not trained on"

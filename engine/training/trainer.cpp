@@ -146,11 +146,16 @@ class Trainer {
   }
 
   void tell_spike(std::int64_t step, const Update& u, Progress& progress) const {
+    const auto above = [&](std::string_view name, double value, double z) {
+      return z > settings_.spike_z
+                 ? fmt::format(" {} {:.4g}, {:.1f} standard deviations above the last hundred;", name, value, z)
+                 : std::string();
+    };
     progress.interrupt();
-    fmt::print(stderr,
-               "step {}: loss {:.4g} and gradient norm {:.4g} lie {:.1f} and {:.1f} standard deviations above the last "
-               "ones{}\n",
-               step, u.result.total, u.gradient_norm, u.loss_z, u.norm_z, u.skipped ? "; the update is left out" : "");
+    fmt::print(
+        stderr, "step {}: a spike:{}{} {}\n", step, above("loss", u.result.total, u.loss_z),
+        above("gradient norm", u.gradient_norm, u.norm_z),
+        u.skipped ? "the update is left out" : "the update is done all the same (--skip-spikes would leave it out)");
   }
 
   void describe_memory(const LoadedStep& batch) const {

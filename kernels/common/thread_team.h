@@ -8,8 +8,8 @@
 
 namespace moleblend {
 
-/// The calling thread and `threads` - 1 others. Between regions the others watch for the next one for some microseconds and then
-/// sleep: a region right behind another starts at once, and a machine that other programs share loses nothing to waiting threads.
+/// The calling thread and `threads` - 1 others. Between regions the others watch for the next one for a tenth of a millisecond and then
+/// sleep: a region right behind another starts at once, and a machine that other programs share loses little to waiting threads.
 /// (OpenMP's run-time libraries wait for milliseconds by default, which made a step on a busy machine ten times longer.)
 class ThreadTeam {
  public:

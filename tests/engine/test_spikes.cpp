@@ -1,5 +1,7 @@
 // Updates that lie far above those before: seen, logged, left out where that is asked for, and the same after a stop.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -107,6 +109,22 @@ TEST_F(SpikesInTraining, AreLoggedAndDoneUnlessTheyAreToBeLeftOut) {
   EXPECT_EQ(watched.steps_seen.size(), 120u);
   EXPECT_EQ(skipped.steps_seen.size(), 119u);
   EXPECT_EQ(std::count(skipped.steps_seen.begin(), skipped.steps_seen.end(), spike_), 0);
+}
+
+TEST_F(SpikesInTraining, AreToldWithWhatWasDoneAboutThem) {
+  quiet_ = false;
+  for (const bool skip : {false, true}) {
+    settings_.skip_spikes = skip;
+    FakeModel m = model();
+    ::testing::internal::CaptureStderr();
+    train(skip ? "skipped" : "watched", std::nullopt, m, std::nullopt);
+    const std::string told = ::testing::internal::GetCapturedStderr();
+    EXPECT_NE(told.find(fmt::format("step {}: a spike: loss ", spike_)), std::string::npos) << told;
+    EXPECT_EQ(told.find("the update is done all the same (--skip-spikes would leave it out)") != std::string::npos,
+              !skip)
+        << told;
+    EXPECT_EQ(told.find("the update is left out") != std::string::npos, skip) << told;
+  }
 }
 
 TEST_F(SpikesInTraining, AStopChangesNothing) {

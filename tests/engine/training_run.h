@@ -51,7 +51,7 @@ class TrainingRun : public ::testing::Test {
                      .best = from ? from->state.best : std::nullopt,
                      .spikes = from && from->state.spikes ? *from->state.spikes : SpikeWatch(),
                      .stop_at = stop_at,
-                     .quiet = true,
+                     .quiet = quiet_,
                      .ranks = ranks});
   }
 
@@ -75,6 +75,7 @@ class TrainingRun : public ::testing::Test {
   std::unique_ptr<Dataset> data_;
   PretrainSettings settings_;
   Split split_;
+  bool quiet_ = true;  // whether nothing is told on standard error
 };
 
 }  // namespace moleblend::testing
