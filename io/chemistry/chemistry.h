@@ -70,7 +70,7 @@ class Chemistry {
   /// Returns how many there were; throws Error if the file can't be opened or Open Babel does not read the format.
   virtual std::uint64_t stream(const std::string& path, std::string_view format) = 0;
 
-  /// Whether Open Babel reads this format name or file ending.
+  /// Whether Open Babel reads molecules from this format name or file ending; it takes plain text for molecules without atoms.
   virtual bool knows_format(std::string_view format) = 0;
   virtual bool has_engine(ConformerEngine engine) = 0;
   /// "Open Babel 3.1.1, RDKit 2022.09.3": part of a data set's provenance.

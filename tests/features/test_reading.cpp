@@ -213,6 +213,23 @@ TEST_F(Streams, ReadGzippedFiles) {
   EXPECT_FALSE(stream->next(molecule));
 }
 
+// Open Babel's reader of plain text goes on giving molecules without atoms when nothing is left to read.
+TEST_F(Streams, EndWhereNothingIsReadAndNothingFound) {
+  for (const auto* text : {"a\nb\n", "a\nb", ""}) {
+    const TemporaryFile file("titles.txt", text);
+    const auto stream = chemistry().open(file.path(), "txt", {}, 1);
+    Molecule molecule;
+    int records = 0;
+    for (bool more = true; more && records < 100; records += more) {
+      try {
+        more = stream->next(molecule);
+      } catch (const Rejected&) {
+      }
+    }
+    EXPECT_LE(records, 4) << '"' << text << '"';
+  }
+}
+
 TEST_F(Streams, CanBeCountedByOpenBabelAlone) {
   const auto path = std::filesystem::temp_directory_path() / "moleblend-test-count.smi";
   std::ofstream(path) << "CCO\nc1ccccc1 benzene\nN\n";
@@ -250,6 +267,7 @@ TEST_F(Plugin, KnowsFormatsAndItself) {
   }
   EXPECT_FALSE(chemistry().knows_format("nosuchformat"));
   EXPECT_FALSE(chemistry().knows_format("png2"));
+  EXPECT_FALSE(chemistry().knows_format("txt")) << "lines without molecules";
   EXPECT_TRUE(chemistry().versions().starts_with("Open Babel 3."));
   EXPECT_TRUE(chemistry().has_engine(ConformerEngine::openbabel));
 }

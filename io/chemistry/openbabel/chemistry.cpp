@@ -123,6 +123,7 @@ class OpenBabelChemistry : public Chemistry {
   }
 
   bool knows_format(std::string_view format) override {
+    if (format == "txt" || format == "text") return false;  // titles without molecules, and raw text
     const auto* found = OpenBabel::OBConversion::FindFormat(std::string(format).c_str());
     return found && !(const_cast<OpenBabel::OBFormat*>(found)->Flags() & NOTREADABLE);
   }

@@ -46,6 +46,12 @@ bool FileStream::next(Molecule& out) {
     throw Rejected(cause.empty() ? fmt::format("Open Babel finds no molecule in it as {}", format_)
                                  : fmt::format("Open Babel can't read it as {}: {}", format_, cause));
   }
+  // Nothing read and nothing in it: some formats' readers (plain text's) would say so for ever.
+  if (record.mol.NumAtoms() == 0 && conversion_.GetInStream()->tellg() == before) {
+    ended_ = true;
+    if (number > 0) return false;
+    throw Rejected(fmt::format("Open Babel finds no molecule in it as {}", format_));
+  }
   finish_record(format_, options_, record);
   out = to_molecule_(record, number);
   return true;
