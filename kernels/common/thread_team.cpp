@@ -18,7 +18,7 @@ namespace {
 // 100, 18.0 with 500. 150 steps beside two busy programs: 104 s with 8, 39 with 130, as who sleeps must wait for a turn; beside
 // one, 30 and 33.
 constexpr std::chrono::microseconds kWatch{100};
-constexpr int kPausesALook = 16;  // a pause is 40 to 140 cycles, a look at the clock about 60
+constexpr int kPausesALook = 16;  // a pause is 40 to 140 cycles
 
 /// A product that a thread of the team asks oneDNN for is that thread's own: oneDNN would start OpenMP threads for each.
 void keep_libraries_to_this_thread() {
