@@ -141,8 +141,9 @@ void print_start(const Prepared& p) {
              count_text(static_cast<std::uint64_t>(s.schedule.steps)), s.loader.batch_size, epochs, s.schedule.peak,
              name_of(s.schedule.decay), s.schedule.warmup);
   // Parameters, gradients and Adam's two moments in fp32.
-  fmt::print(stderr, "machine    {}; {} threads for the loader; {:.0f} MB for parameters, gradients and moments\n",
-             p.model->place(), s.loader.threads, 16e-6 * static_cast<double>(p.model->parameter_count()));
+  fmt::print(stderr, "machine    {}; {} thread{} for the loader; {:.0f} MB for parameters, gradients and moments\n",
+             p.model->place(), s.loader.threads, s.loader.threads == 1 ? "" : "s",
+             16e-6 * static_cast<double>(p.model->parameter_count()));
   fmt::print(stderr, "run        {}{}\n", p.run.string(),
              p.from ? fmt::format(", going on from step {}", p.from->state.step) : "");
   if (s.valid_every > 0 && p.split.valid.empty())
