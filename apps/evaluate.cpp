@@ -148,7 +148,7 @@ void add_evaluate(CLI::App& program) {
   option("--batch-atoms", flags->batch_atoms, "Atoms a forward pass [1,024; 2,048 of a fine-tuned model]");
   option("--threads", flags->place.threads, "Threads of the arithmetic");
   option("--device", flags->place.device, "cpu or cuda");
-  option("--precision", flags->place.precision, "fp32 or bf16");
+  option("--precision", flags->place.precision, "fp32, or bf16 (a GPU, or a CPU with AVX512-BF16)");
   verb->footer("Example:\n  moleblend evaluate --checkpoint run --data molecules");
   verb->callback([flags, common] { run_evaluate(*flags, *common); });
 }

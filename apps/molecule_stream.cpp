@@ -30,7 +30,7 @@ void add_stream_flags(CLI::App& verb, StreamFlags& flags) {
   option("--batch-atoms", flags.batch_atoms, "Atoms a forward pass (0: 1,024 on a CPU, 16,384 on a GPU)");
   option("--threads", flags.place.threads, "Threads of the arithmetic");
   option("--device", flags.place.device, "cpu or cuda");
-  option("--precision", flags.place.precision, "fp32 or bf16");
+  option("--precision", flags.place.precision, "fp32, or bf16 (a GPU, or a CPU with AVX512-BF16)");
   add_input_flags(verb, flags.input, flags.options);
 }
 

@@ -179,7 +179,7 @@ void add_pretrain_flags(CLI::App& verb, PretrainFlags& f) {
   const auto machine = group("Machine");
   machine("--device", f.direct.place.device, "cpu, or cuda: an NVIDIA GPU, of many ranks another one each");
   machine("--precision", f.direct.place.precision,
-          "fp32, or bf16 (on a GPU): activations and products in bfloat16, weights and sums in fp32");
+          "fp32, or bf16: products in bfloat16, weights and sums in fp32 (a GPU, or a CPU with AVX512-BF16)");
   machine("--threads", f.direct.place.threads, "Threads of the arithmetic; the same number gives the same bits");
   machine("--loader-threads", f.direct.loader.threads, "Threads that prepare batches");
   machine("--micro-batch-atoms", f.direct.loader.micro_batch_atoms,

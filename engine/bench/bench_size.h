@@ -21,6 +21,7 @@ struct NetworkBenchOptions {
   std::int64_t batch_size = 128;  // molecules
   double seconds = 3;             // of a training measurement; a kernel's takes a tenth
   Ceilings ceilings = {};         // of the same device and precision
+  bool with_memory = true;        // a row of the process' peak, which must not be there twice
 };
 
 /// `count` batches of molecules that are all different.

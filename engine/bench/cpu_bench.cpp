@@ -11,7 +11,7 @@ Ceilings measure_ceilings(const DeviceChoice& choice) {
   choice.check();
   const bool bf16 = choice.precision == "bf16";
   if (choice.device == "cuda") return with_cuda([&](const CudaPart& cuda) { return cuda.measure_ceilings(bf16); });
-  Cpu cpu(choice.threads);
+  Cpu cpu(choice.cpu());
   // The products of the base model: two thousand tokens, 768 features to 768 and to 2304.
   double best = 0;
   for (const std::int64_t out : {768, 2304}) best = std::max(best, peak_product_rate(cpu, 2048, 768, out, bf16, 0.3));
@@ -24,8 +24,7 @@ std::unique_ptr<KernelCases> make_kernel_cases(const ModelConfig& config, const 
   const bool bf16 = choice.precision == "bf16";
   if (choice.device == "cuda")
     return with_cuda([&](const CudaPart& cuda) { return cuda.make_kernel_cases(config, batch, bf16); });
-  if (bf16) throw Error("--precision bf16 needs --device cuda in this build; use --precision fp32 on the CPU");
-  return std::make_unique<KernelCasesOn<Cpu, float>>(config, batch, choice.threads);
+  return std::make_unique<KernelCasesOn<Cpu, float>>(config, batch, choice.cpu());
 }
 
 std::unique_ptr<KernelCases> make_exact_kernel_cases(const ModelConfig& config, const Batch& batch, int threads) {

@@ -30,8 +30,8 @@ class KernelCasesOn final : public KernelCases {
  public:
   using W = Wide<T>;
 
-  KernelCasesOn(const ModelConfig& config, const Batch& batch, int device)
-      : config_(config), device_(device), batch_(device_), view_(batch_.load(device_, batch)), packed_(view_.packed) {
+  KernelCasesOn(const ModelConfig& config, const Batch& batch, typename Device::Place place)
+      : config_(config), device_(place), batch_(device_), view_(batch_.load(device_, batch)), packed_(view_.packed) {
     add_draws();
     add_relation_bias();
     add_atom_embedding();
@@ -46,9 +46,7 @@ class KernelCasesOn final : public KernelCases {
     add_update();
   }
 
-  std::string place() const override {
-    return fmt::format("{}, {}", device_.name(), std::is_same_v<T, bf16> ? "bf16" : sizeof(T) == 4 ? "fp32" : "fp64");
-  }
+  std::string place() const override { return fmt::format("{}, {}", device_.name(), device_.template precision<T>()); }
   std::span<const KernelCase> cases() const override { return cases_; }
   void wait() override { device_.wait(); }
 

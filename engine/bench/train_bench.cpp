@@ -137,7 +137,7 @@ void bench_training(const NetworkBenchOptions& o, const BenchSink& sink) {
     if (part.seconds > 0) shares[std::string(part.name)] = part.seconds / all;
 
   // The gradient goes through as many roundings one after another as the network is deep: a few times 1e-6 in fp32 at twelve layers. bf16
-  // rounds every activation to 8 bits.
+  // rounds what is multiplied to 8 bits, and on a GPU every activation.
   const bool bf16 = o.place.precision == "bf16";
   const Check found = check(o);
   BenchRow row{.name = fmt::format("train.{}.{}.{}", o.config.name, o.place.precision, o.size.name),
@@ -158,7 +158,7 @@ void bench_training(const NetworkBenchOptions& o, const BenchSink& sink) {
                 {"gradient_error", found.gradient},
                 {"shares", shares}};
   sink(std::move(row));
-  if (o.place.device == "cpu" && !std::isnan(peak)) {
+  if (o.with_memory && o.place.device == "cpu" && !std::isnan(peak)) {
     sink({.name = fmt::format("train.{}.memory.{}.b{}", o.config.name, o.size.name, o.batch_size),
           .value = peak,
           .unit = "MiB"});

@@ -12,12 +12,17 @@ void DeviceChoice::check() const {
   if (threads < 1 || threads > 1024) throw UsageError("--threads must lie between 1 and 1024, and is {}", threads);
 }
 
+Cpu::Place DeviceChoice::cpu() const {
+  const bool bf16 = precision == "bf16";
+  if (bf16 && !has_bf16_products())
+    throw Error("--precision bf16 needs a CPU with AVX512-BF16, or --device cuda; use --precision fp32 here");
+  return {threads, bf16};
+}
+
 std::unique_ptr<Model> make_model(const ModelConfig& config, const DeviceChoice& choice) {
   choice.check();
   if (choice.device == "cuda") return with_cuda([&](const CudaPart& cuda) { return cuda.make_model(config, choice); });
-  if (choice.precision == "bf16")
-    throw Error("--precision bf16 needs --device cuda in this build; use --precision fp32 on the CPU");
-  return make_cpu_model(config, choice.threads, false, choice.learns);
+  return make_cpu_model(config, choice.cpu(), false, choice.learns);
 }
 
 }  // namespace moleblend

@@ -17,6 +17,8 @@ struct DeviceChoice {
 
   /// Throws UsageError naming the flag and its choices.
   void check() const;
+  /// For a network on the CPU. Throws Error where this one has no products in the precision.
+  Cpu::Place cpu() const;
 };
 
 /// A network with parameters of zero. Throws Error in one line where the device or the precision can't be had; never another device in

@@ -13,6 +13,7 @@
 #include "engine/model/config.h"
 #include "engine/ranks/ranks.h"
 #include "io/loader/batch.h"
+#include "kernels/common/cpu.h"
 
 namespace moleblend {
 
@@ -160,7 +161,7 @@ class Model {
 };
 
 /// A network on the CPU with parameters of zero. `double_precision` is for checks; one that does not learn has no gradient and no moments.
-std::unique_ptr<Model> make_cpu_model(const ModelConfig& config, int threads, bool double_precision = false,
+std::unique_ptr<Model> make_cpu_model(const ModelConfig& config, Cpu::Place place, bool double_precision = false,
                                       bool learns = true);
 
 /// Initial values (METHOD section 8), drawn from `seed` and each parameter's name. `reference`: the Gaussian tables too

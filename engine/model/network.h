@@ -33,9 +33,9 @@ class Network final : public Model {
  public:
   using W = Wide<T>;  // of parameters, their gradients and all sums
 
-  /// Parameters and moments are zero. `device`: what the Device is made of (Cpu: number of threads; Gpu: ordinal). A network that does not
-  /// learn has neither gradient nor moments, a quarter of the memory; what needs them throws std::logic_error.
-  Network(const ModelConfig& config, int device, bool learns = true);
+  /// Parameters and moments are zero. `place`: what the Device is made of (Cpu: threads and precision of products; Gpu: ordinal). A network
+  /// that does not learn has neither gradient nor moments, a quarter of the memory; what needs them throws std::logic_error.
+  Network(const ModelConfig& config, typename Device::Place place, bool learns = true);
 
   const ModelConfig& config() const override { return config_; }
   const std::vector<ParameterInfo>& parameters() const override { return layout_.parameters(); }

@@ -39,8 +39,8 @@ void take(Carver& carver, U*& pointer, std::int64_t count) {
 }  // namespace
 
 template <class Device, class T>
-Network<Device, T>::Network(const ModelConfig& config, int device, bool learns)
-    : config_(config), layout_(config), device_(device), batch_(device_) {
+Network<Device, T>::Network(const ModelConfig& config, typename Device::Place place, bool learns)
+    : config_(config), layout_(config), device_(place), batch_(device_) {
   config.check();
   const std::int64_t size = layout_.size();
   const auto lay_out = [&](Carver carver) {
@@ -188,7 +188,7 @@ std::size_t Network<Device, T>::batch_bytes(const Packed& packed, bool gradients
 
 template <class Device, class T>
 std::string Network<Device, T>::place() const {
-  return fmt::format("{}, {}", device_.name(), std::is_same_v<T, bf16> ? "bf16" : sizeof(T) == 4 ? "fp32" : "fp64");
+  return fmt::format("{}, {}", device_.name(), device_.template precision<T>());
 }
 
 template <class Device, class T>

@@ -41,8 +41,18 @@ void CpuMarks::collect(std::span<double> seconds) {
   marks_.erase(marks_.begin(), marks_.end() - 1);
 }
 
-Cpu::Cpu(int threads)
-    : threads_(std::max(1, threads)),
+bool has_bf16_products() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+Cpu::Cpu(Place place)
+    : threads_(std::max(1, place.threads)),
+      bf16_products_(place.bf16_products),
       team_(std::make_unique<ThreadTeam>(threads_)),
       per_thread_(static_cast<std::size_t>(threads_)) {}
 

@@ -29,6 +29,9 @@ class ScratchBlock {
   std::size_t size_ = 0;
 };
 
+/// Whether this processor multiplies bf16 (AVX512-BF16).
+bool has_bf16_products();
+
 class Cpu;
 
 /// Where time goes: a mark says what the device works on from then on.
@@ -57,12 +60,24 @@ class Cpu {
   using Block = ScratchBlock;
   using Marks = CpuMarks;
 
-  /// `threads` >= 1.
-  explicit Cpu(int threads);
+  /// What one is made of. `threads` >= 1. With `bf16_products`, where has_bf16_products() only, linear maps of floats round their operands to
+  /// bf16 and sum in float; all else stays as it is.
+  struct Place {
+    int threads;
+    bool bf16_products;
+    Place(int count, bool bf16 = false) : threads(count), bf16_products(bf16) {}
+  };
+  explicit Cpu(Place place);
 
   int threads() const { return threads_; }
+  bool bf16_products() const { return bf16_products_; }
   /// As "cpu, 8 threads".
   std::string name() const;
+  /// Of a network whose activations are T.
+  template <class T>
+  const char* precision() const {
+    return sizeof(T) == 8 ? "fp64" : bf16_products_ ? "bf16 products" : "fp32";
+  }
 
   /// Calls f(thread) once for each thread in [0, threads()), in parallel; returns when all have returned. f must not throw.
   template <class F>
@@ -101,6 +116,7 @@ class Cpu {
 
  private:
   int threads_;
+  bool bf16_products_;
   std::unique_ptr<ThreadTeam> team_;
   std::vector<ScratchBlock> per_thread_;
   ScratchBlock shared_;

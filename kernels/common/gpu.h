@@ -71,6 +71,8 @@ class Gpu {
  public:
   using Block = GpuBlock;
   using Marks = GpuMarks;
+  /// What one is made of: its ordinal.
+  using Place = int;
 
   /// Device `ordinal` of those visible. Throws GpuError where there is none, or its driver is too old for the program.
   explicit Gpu(int ordinal = 0);
@@ -84,6 +86,11 @@ class Gpu {
   std::size_t shared_bytes_of_block() const { return shared_bytes_of_block_; }
   /// As "cuda, NVIDIA H200 with 150.1 GB".
   const std::string& name() const { return name_; }
+  /// Of a network whose activations are T.
+  template <class T>
+  static const char* precision() {
+    return sizeof(T) == 2 ? "bf16" : "fp32";
+  }
 
   /// Scratch of the operation being queued: valid for the kernels that it queues, and taken over by the next operation. Take it
   /// once an operation and cut it with a Carver. It grows at the first steps and then stays.

@@ -40,28 +40,28 @@ struct Share {
 
 /// Whole rows of register tiles, or whole columns of them where that is clearly more even: rows are better, because then no two
 /// threads pack the same part of A.
-template <class T>
-Share share(const Product<T>& p, int threads, int thread) {
+Share share(std::int64_t m, std::int64_t n, std::int64_t tile_rows, std::int64_t tile_columns, int threads,
+            int thread) {
   const auto tiles = [](std::int64_t count, std::int64_t size) { return (count + size - 1) / size; };
-  const std::int64_t rows = tiles(p.m, kernel<T>().rows), columns = tiles(p.n, kernel<T>().columns);
+  const std::int64_t rows = tiles(m, tile_rows), columns = tiles(n, tile_columns);
   const std::int64_t by_rows = tiles(rows, threads) * columns, by_columns = rows * tiles(columns, threads);
-  if (10 * by_rows <= 11 * by_columns) return {even_part(p.m, threads, thread, kernel<T>().rows), {0, p.n}};
-  return {{0, p.m}, even_part(p.n, threads, thread, kernel<T>().columns)};
+  if (10 * by_rows <= 11 * by_columns) return {even_part(m, threads, thread, tile_rows), {0, n}};
+  return {{0, m}, even_part(n, threads, thread, tile_columns)};
 }
 
 /// The panels of B are packed by all threads for all, as many depths at a time as fit into kShared; then each thread multiplies its own
-/// rows of A with them.
-template <class T>
+/// rows of A with them. P is what panels hold.
+template <class P, class T = Wide<P>>
 void product(Cpu& cpu, const Product<T>& p) {
   constexpr std::int64_t kShared = std::int64_t{1} << 20;  // elements: they stay in the third-level cache
   const View<T> rows_of_a = p.transpose_a ? View<T>{p.a, 1, p.m} : View<T>{p.a, p.k, 1};
   const View<T> columns_of_b = p.transpose_b ? View<T>{p.b, p.k, 1} : View<T>{p.b, 1, p.n};
-  const std::int64_t tile_columns = kernel<T>().columns;
+  const std::int64_t tile_columns = kernel<P>().columns;
   if (p.m == 0 || p.n == 0 || p.k == 0)
     return;  // without depth only weights are asked for, and to them nothing is added
-  const std::int64_t step = depth_block(p.k), block = round_up(p.n, tile_columns) * step;
+  const std::int64_t step = depth_block<P>(p.k), block = round_up(p.n, tile_columns) * step;
   const std::int64_t together = std::clamp<std::int64_t>(kShared / block, 1, (p.k + step - 1) / step) * step;
-  T* const packed_b = cpu.shared<T>(static_cast<std::size_t>(together / step * block));
+  P* const packed_b = cpu.shared<P>(static_cast<std::size_t>(together / step * block));
   for (std::int64_t first = 0; first < p.k; first += together) {
     const std::int64_t last = std::min(first + together, p.k);
     // Calls f(k, depth, packed) for each depth block of [first, last).
@@ -71,70 +71,78 @@ void product(Cpu& cpu, const Product<T>& p) {
     };
     cpu.parallel([&](int thread) {
       const auto [begin, end] = even_part(p.n, cpu.threads(), thread, tile_columns);
-      for_each_depth([&, begin = begin, end = end](std::int64_t k, std::int64_t depth, T* packed) {
-        pack(columns_of_b.from(begin, k), end - begin, depth, tile_columns, packed + begin * depth);
+      for_each_depth([&, begin = begin, end = end](std::int64_t k, std::int64_t depth, P* packed) {
+        pack<P>(columns_of_b.from(begin, k), end - begin, depth, tile_columns, packed + begin * panel_depth<P>(depth));
       });
     });
     cpu.parallel([&](int thread) {
-      const auto [rows, columns] = share(p, cpu.threads(), thread);
+      const auto [rows, columns] = share(p.m, p.n, kernel<P>().rows, tile_columns, cpu.threads(), thread);
       if (rows.begin == rows.end || columns.begin == columns.end) return;
       const std::int64_t j = columns.begin, count = columns.end - j,
-                         most = row_block(rows.end - rows.begin, kernel<T>().rows);
-      T* const scratch = cpu.scratch<T>(thread, static_cast<std::size_t>(scratch_size<T>(most, step)));
+                         most = row_block(rows.end - rows.begin, kernel<P>().rows);
+      P* const scratch = cpu.scratch<P>(thread, static_cast<std::size_t>(scratch_size<P>(most, step)));
       for (std::int64_t i = rows.begin; i < rows.end; i += most) {
         const std::int64_t height = std::min(most, rows.end - i);
-        for_each_depth([&](std::int64_t k, std::int64_t depth, const T* packed) {
+        for_each_depth([&](std::int64_t k, std::int64_t depth, const P* packed) {
           if (p.row_sums && j == 0) add_column_sums(depth, height, p.a + k * p.m + i, p.m, p.row_sums + i);
           const Start<T> start = k == 0 ? p.start.columns_from(j) : Start<T>{T(1), nullptr};
-          multiply_block<T>(height, count, depth, rows_of_a.from(i, k), packed + j * depth, start, p.c + i * p.n + j,
-                            p.n, scratch);
+          multiply_block<P>(height, count, depth, rows_of_a.from(i, k), packed + j * panel_depth<P>(depth), start,
+                            p.c + i * p.n + j, p.n, scratch);
         });
       }
     });
   }
 }
 
+/// In the precision that the device multiplies in.
+template <class T>
+void multiply(Cpu& cpu, const Product<T>& p) {
+  if constexpr (std::is_same_v<T, float>)
+    if (cpu.bf16_products()) return product<bf16>(cpu, p);
+  product<T>(cpu, p);
+}
+
 }  // namespace
 
 template <class T>
 void linear_forward(Cpu& cpu, const LinearForward<T>& a) {
-  product<T>(cpu, {.transpose_a = false,
-                   .transpose_b = true,
-                   .m = a.rows,
-                   .n = a.out,
-                   .k = a.in,
-                   .a = a.x,
-                   .b = a.weight,
-                   .start = {T(0), a.bias},
-                   .c = a.y,
-                   .row_sums = nullptr});
+  multiply<T>(cpu, {.transpose_a = false,
+                    .transpose_b = true,
+                    .m = a.rows,
+                    .n = a.out,
+                    .k = a.in,
+                    .a = a.x,
+                    .b = a.weight,
+                    .start = {T(0), a.bias},
+                    .c = a.y,
+                    .row_sums = nullptr});
 }
 
 template <class T>
 void linear_backward(Cpu& cpu, const LinearBackward<T>& a) {
   if (a.dx) {
-    product<T>(cpu, {.transpose_a = false,
-                     .transpose_b = false,
-                     .m = a.rows,
-                     .n = a.in,
-                     .k = a.out,
-                     .a = a.dy,
-                     .b = a.weight,
-                     .start = {a.add_to_dx ? T(1) : T(0), nullptr},
-                     .c = a.dx,
-                     .row_sums = nullptr});
+    multiply<T>(cpu, {.transpose_a = false,
+                      .transpose_b = false,
+                      .m = a.rows,
+                      .n = a.in,
+                      .k = a.out,
+                      .a = a.dy,
+                      .b = a.weight,
+                      .start = {a.add_to_dx ? T(1) : T(0), nullptr},
+                      .c = a.dx,
+                      .row_sums = nullptr});
   }
   if (a.dweight) {
-    product<T>(cpu, {.transpose_a = true,
-                     .transpose_b = false,
-                     .m = a.out,
-                     .n = a.in,
-                     .k = a.rows,
-                     .a = a.dy,
-                     .b = a.x,
-                     .start = {T(1), nullptr},
-                     .c = a.dweight,
-                     .row_sums = a.dbias});
+    multiply<T>(cpu, {.transpose_a = true,
+                      .transpose_b = false,
+                      .m = a.out,
+                      .n = a.in,
+                      .k = a.rows,
+                      .a = a.dy,
+                      .b = a.x,
+                      .start = {T(1), nullptr},
+                      .c = a.dweight,
+                      .row_sums = a.dbias});
   } else if (a.dbias) {
     cpu.parallel([&](int thread) {
       const auto [begin, end] = even_part(a.out, cpu.threads(), thread, kRows);

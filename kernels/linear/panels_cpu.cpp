@@ -142,9 +142,9 @@ void pack_panels(const View<T>& v, std::int64_t count, std::int64_t depth, T* ou
     pack_along_depth<width>(v, count, depth, out);
 }
 
-/// Elements of the largest register tile of any kernel.
-template <class T>
-constexpr std::int64_t kLargestTile = kAvx512.rows* kAvx512.vectors* kAvx512.bytes / std::int64_t{sizeof(T)};
+/// Elements of P that the largest register tile of any kernel takes.
+template <class P>
+constexpr std::int64_t kLargestTile = kAvx512.rows* kAvx512.vectors* kAvx512.bytes / std::int64_t{sizeof(P)};
 
 }  // namespace
 
@@ -155,7 +155,7 @@ const Kernel<T>& kernel() {
 }
 
 template <class T>
-void pack(const View<T>& v, std::int64_t count, std::int64_t depth, std::int64_t width, T* out) {
+void pack(const View<Wide<T>>& v, std::int64_t count, std::int64_t depth, std::int64_t width, T* out) {
   switch (width) {
     case kAvx2.rows:
       return pack_panels<kAvx2.rows>(v, count, depth, out);
@@ -172,45 +172,64 @@ void pack(const View<T>& v, std::int64_t count, std::int64_t depth, std::int64_t
   }
 }
 
-template <class T>
+template <class P>
 std::int64_t scratch_size(std::int64_t rows, std::int64_t depth) {
-  return kLargestTile<T> + packed_size(rows, depth, kernel<T>().rows);
+  return kLargestTile<P> + packed_size(rows, depth, kernel<P>().rows);
 }
 
-template <class T>
-void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth, const View<T>& a, const T* packed_b,
-                    Start<T> start, T* c, std::int64_t ldc, T* scratch) {
-  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+template <class P>
+void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth, const View<Wide<P>>& a,
+                    const P* packed_b, Start<Wide<P>> start, Wide<P>* c, std::int64_t ldc, P* scratch) {
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(P));
   // Packing costs about one and a half percent of a product with 256 columns; reading in place two percent of any.
   constexpr std::int64_t kFewColumns = 512;
-  const Kernel<T>& k = kernel<T>();
-  // Rows that no tile is full of are packed in any case: the kernel would read past them.
-  T *const edge = scratch, *const packed_a = scratch + kLargestTile<T>;
-  const std::int64_t in_place = a.column == 1 && columns <= kFewColumns ? rows / k.rows * k.rows : 0;
-  if (in_place < rows) pack(a.from(in_place, 0), rows - in_place, depth, k.rows, packed_a);
+  const Kernel<P>& k = kernel<P>();
+  auto* const edge = reinterpret_cast<Wide<P>*>(scratch);
+  P* const packed_a = scratch + kLargestTile<P>;
+  const std::int64_t deep = panel_depth<P>(depth);
+  // Where tile i of A lies, and which way its rows and depths go.
+  const bool along = a.column == 1;
+  std::int64_t in_place = 0;
+  View<P> packed{packed_a, kTogether<P>, kTogether<P> * k.rows};
+  if constexpr (std::is_same_v<P, bf16>) {
+    // Rows that lie along the depth stay rows: rounding them is all that they need, and a broadcast takes two of their elements.
+    if (along) packed = {packed_a, deep, kTogether<P>};
+    if (along)
+      round_rows(a, rows, depth, round_up(rows, k.rows), packed_a);
+    else
+      pack<P>(a, rows, depth, k.rows, packed_a);
+  } else {
+    // Rows that no tile is full of are packed in any case: the kernel would read past them.
+    if (along && columns <= kFewColumns) in_place = rows / k.rows * k.rows;
+    if (in_place < rows) pack<P>(a.from(in_place, 0), rows - in_place, depth, k.rows, packed_a);
+  }
+  const auto tile_of_a = [&](std::int64_t i) -> View<P> {
+    if constexpr (!std::is_same_v<P, bf16>)
+      if (i < in_place) return a.from(i, 0);
+    return {packed.data + (i - in_place) * deep, packed.row, packed.column};
+  };
   // While a panel of B is worked on, a tile at a time, as large a piece of the next one is fetched.
-  const std::int64_t panel = k.columns * depth, tiles = (rows + k.rows - 1) / k.rows,
+  const std::int64_t panel = k.columns * deep, tiles = (rows + k.rows - 1) / k.rows,
                      piece = (panel + tiles - 1) / tiles;
   for (std::int64_t j = 0; j < columns; j += k.columns) {
     const std::int64_t tile_columns = std::min(k.columns, columns - j);
-    const T* const panel_b = packed_b + j * depth;
-    const T* ahead = panel_b + panel;
-    const T* const ahead_end = j + k.columns < columns ? ahead + panel : ahead;
+    const P* const panel_b = packed_b + j * deep;
+    const P* ahead = panel_b + panel;
+    const P* const ahead_end = j + k.columns < columns ? ahead + panel : ahead;
     for (std::int64_t i = 0; i < rows; i += k.rows) {
-      for (const T* piece_end = std::min(ahead + piece, ahead_end); ahead < piece_end; ahead += kLine)
+      for (const P* piece_end = std::min(ahead + piece, ahead_end); ahead < piece_end; ahead += kLine)
         __builtin_prefetch(ahead, 0, 2);
       const std::int64_t tile_rows = std::min(k.rows, rows - i);
-      const View<T> tile = i < in_place ? a.from(i, 0) : View<T>{packed_a + (i - in_place) * depth, 1, k.rows};
-      T* out = c + i * ldc + j;
+      Wide<P>* out = c + i * ldc + j;
       if (tile_rows == k.rows && tile_columns == k.columns) {
-        k.multiply(depth, tile, panel_b, start.columns_from(j), out, ldc);
+        k.multiply(deep, tile_of_a(i), panel_b, start.columns_from(j), out, ldc);
         continue;
       }
-      k.multiply(depth, tile, panel_b, {T(0), nullptr}, edge, k.columns);
+      k.multiply(deep, tile_of_a(i), panel_b, {0, nullptr}, edge, k.columns);
       for (std::int64_t r = 0; r < tile_rows; ++r) {
         for (std::int64_t s = 0; s < tile_columns; ++s) {
-          T& o = out[r * ldc + s];
-          o = (start.row ? start.row[j + s] : start.beta == T(0) ? T(0) : start.beta * o) + edge[r * k.columns + s];
+          Wide<P>& o = out[r * ldc + s];
+          o = (start.row ? start.row[j + s] : start.beta == 0 ? Wide<P>(0) : start.beta * o) + edge[r * k.columns + s];
         }
       }
     }
@@ -223,9 +242,12 @@ template void pack(const View<float>&, std::int64_t, std::int64_t, std::int64_t,
 template void pack(const View<double>&, std::int64_t, std::int64_t, std::int64_t, double*);
 template std::int64_t scratch_size<float>(std::int64_t, std::int64_t);
 template std::int64_t scratch_size<double>(std::int64_t, std::int64_t);
+template std::int64_t scratch_size<bf16>(std::int64_t, std::int64_t);
 template void multiply_block(std::int64_t, std::int64_t, std::int64_t, const View<float>&, const float*, Start<float>,
                              float*, std::int64_t, float*);
 template void multiply_block(std::int64_t, std::int64_t, std::int64_t, const View<double>&, const double*,
                              Start<double>, double*, std::int64_t, double*);
+template void multiply_block(std::int64_t, std::int64_t, std::int64_t, const View<float>&, const bf16*, Start<float>,
+                             float*, std::int64_t, bf16*);
 
 }  // namespace moleblend::panels

@@ -3,25 +3,48 @@
 // TOMS 34 (2008) 12: blocks of both operands are copied into panels that the innermost loop reads in order, so that transposes and
 // ragged edges cost nothing there, and that loop keeps its piece of C in registers.
 //
-// Every element of C is one chain of fma in the order of k, broken at the cache blocks only: it depends neither on the size of the
-// register tile, hence not on the instruction set, nor on how rows and columns are shared out to threads.
+// P is what panels hold: float, double, or bf16. Both operands and C are Wide<P> in memory; panels of bf16 hold floats rounded to it, whose
+// products are summed in float.
+//
+// Every element of C is one chain of sums in the order of k, broken at the cache blocks only: it does not depend on how rows and columns
+// are shared out to threads, and for float and double, where it is a chain of fma, neither on the size of the register tile, hence not on
+// the instruction set.
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
+
+#include "kernels/common/precision.h"
 
 namespace moleblend::panels {
 
 // Cache blocks: a panel of B (kDepth deep) stays in the first level, a block of A (kRows × kDepth) in the second.
-inline constexpr std::int64_t kRows = 192, kDepth = 256;
+inline constexpr std::int64_t kRows = 192;
+template <class P>
+inline constexpr std::int64_t kDepth = 256;
+// Half the bytes, and half the time in which C has to come and go.
+template <>
+inline constexpr std::int64_t kDepth<bf16> = 768;
+
+/// Depths that lie side by side in a panel, and that a kernel takes at once: [depth / kTogether, width, kTogether].
+template <class P>
+inline constexpr std::int64_t kTogether = std::is_same_v<P, bf16> ? 2 : 1;
 
 constexpr std::int64_t round_up(std::int64_t x, std::int64_t multiple) {
   return (x + multiple - 1) / multiple * multiple;
 }
 
-/// Length of the blocks that k is cut into: at most kDepth, and as equal as multiples of 8 allow.
+/// Length of the blocks that k is cut into: at most kDepth, and as equal as multiples of 8 (bf16: of 32, a
+/// vector) allow.
+template <class P>
 constexpr std::int64_t depth_block(std::int64_t k) {
-  const std::int64_t blocks = (k + kDepth - 1) / kDepth;
-  return blocks == 0 ? 0 : round_up((k + blocks - 1) / blocks, 8);
+  const std::int64_t blocks = (k + kDepth<P> - 1) / kDepth<P>;
+  return blocks == 0 ? 0 : round_up((k + blocks - 1) / blocks, kTogether<P> == 1 ? 8 : 32);
+}
+/// Depth of a panel of `depth`: what is missing to whole groups of kTogether is filled up with zeros.
+template <class P>
+constexpr std::int64_t panel_depth(std::int64_t depth) {
+  return round_up(depth, kTogether<P>);
 }
 
 /// Height of the blocks that a number of rows is cut into: at most kRows (a multiple of every kernel's), and as equal as whole tiles
@@ -39,7 +62,8 @@ struct Start {
   Start columns_from(std::int64_t j) const { return {beta, row ? row + j : nullptr}; }
 };
 
-/// A matrix as its rows and columns lie in memory: element (i, j) at data[i · row + j · column], one of the strides being 1.
+/// A matrix as its rows and columns lie in memory: element (i, j) at data[i · row + j · column], one of the strides being 1. For a kernel
+/// of bf16 `column` is the way from one pair of columns to the next; the two of a pair are neighbours.
 template <class T>
 struct View {
   const T* data;
@@ -47,33 +71,40 @@ struct View {
   View from(std::int64_t i, std::int64_t j) const { return {data + i * row + j * column, row, column}; }
 };
 
-/// A register tile of C: c [rows, columns] = start + Σ_p a(:, p) ⊗ b[p, :], b a panel.
-template <class T>
+/// A register tile of C: c [rows, columns] = start + Σ_p a(:, p) ⊗ b[p, :], b a panel. `depth` is a panel's.
+template <class P>
 struct Kernel {
   std::int64_t rows, columns;
-  void (*multiply)(std::int64_t depth, const View<T>& a, const T* b, const Start<T>& start, T* c, std::int64_t ldc);
+  void (*multiply)(std::int64_t depth, const View<P>& a, const P* b, const Start<Wide<P>>& start, Wide<P>* c,
+                   std::int64_t ldc);
 };
-/// The widest that this machine can run.
-template <class T>
-const Kernel<T>& kernel();
+/// The widest that this machine can run. Of bf16 only where has_bf16_products().
+template <class P>
+const Kernel<P>& kernel();
 
-/// Panels of `width` rows of v [count, depth], each as [depth, width], the last filled up with zeros. `out` has room for
+/// Panels of `width` rows of v [count, depth], each as [panel_depth, width], the last filled up with zeros. `out` has room for
 /// packed_size(count, depth, width): a little more than the panels, which is overwritten too unless a vector divides the width.
 /// `width` is that of a kernel's rows or columns.
-template <class T>
-void pack(const View<T>& v, std::int64_t count, std::int64_t depth, std::int64_t width, T* out);
+template <class P>
+void pack(const View<Wide<P>>& v, std::int64_t count, std::int64_t depth, std::int64_t width, P* out);
+template <>
+const Kernel<bf16>& kernel();
+template <>
+void pack(const View<float>& v, std::int64_t count, std::int64_t depth, std::int64_t width, bf16* out);
+/// Rows [count, depth] of v, which lie along memory, rounded to bf16 into out [out_rows, panel_depth]; the rest of it zero.
+void round_rows(const View<float>& v, std::int64_t count, std::int64_t depth, std::int64_t out_rows, bf16* out);
 constexpr std::int64_t packed_size(std::int64_t count, std::int64_t depth, std::int64_t width) {
-  return round_up(round_up(count, width) * depth + 8, 16);
+  return round_up(round_up(count, width) * round_up(depth, 2) + 8, 32);
 }
 
 /// Room that multiply_block() needs for `rows` rows of a of a depth.
-template <class T>
+template <class P>
 std::int64_t scratch_size(std::int64_t rows, std::int64_t depth);
 
-/// c [rows, columns] = start + a · b, b in panels. `a` [rows, depth], rows <= kRows, is packed first, unless it lies along memory and
+/// c [rows, columns] = start + a · b, b in panels. `a` [rows, depth], rows <= kRows, is packed first, unless it can be read in place and
 /// serves few panels only.
-template <class T>
-void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth, const View<T>& a, const T* packed_b,
-                    Start<T> start, T* c, std::int64_t ldc, T* scratch);
+template <class P>
+void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth, const View<Wide<P>>& a,
+                    const P* packed_b, Start<Wide<P>> start, Wide<P>* c, std::int64_t ldc, P* scratch);
 
 }  // namespace moleblend::panels

@@ -20,7 +20,8 @@ void tile_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64
   }
   const View<T> rows_of_a = transpose_a ? View<T>{a, 1, lda} : View<T>{a, lda, 1};
   const View<T> columns_of_b = transpose_b ? View<T>{b, ldb, 1} : View<T>{b, 1, ldb};
-  const std::int64_t step = depth_block(k), height = row_block(m, kernel<T>().rows), tile_columns = kernel<T>().columns;
+  const std::int64_t step = depth_block<T>(k), height = row_block(m, kernel<T>().rows),
+                     tile_columns = kernel<T>().columns;
   const std::int64_t b_size = packed_size(std::min(n, kColumns), step, tile_columns);
   T* const packed_b =
       static_cast<T*>(memory.reserve(static_cast<std::size_t>(b_size + scratch_size<T>(height, step)) * sizeof(T)));
@@ -30,10 +31,10 @@ void tile_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64
     const Start<T> start{p == 0 ? beta : T(1), nullptr};
     for (std::int64_t j = 0; j < n; j += kColumns) {
       const std::int64_t columns = std::min(kColumns, n - j);
-      pack(columns_of_b.from(j, p), columns, depth, tile_columns, packed_b);
+      pack<T>(columns_of_b.from(j, p), columns, depth, tile_columns, packed_b);
       for (std::int64_t i = 0; i < m; i += height) {
-        multiply_block(std::min(height, m - i), columns, depth, rows_of_a.from(i, p), packed_b, start, c + i * ldc + j,
-                       ldc, packed_b + b_size);
+        multiply_block<T>(std::min(height, m - i), columns, depth, rows_of_a.from(i, p), packed_b, start,
+                          c + i * ldc + j, ldc, packed_b + b_size);
       }
     }
   }

@@ -257,13 +257,6 @@ const std::vector<Case> kCases = {
        setenv("CUDA_VISIBLE_DEVICES", "-1", 1);
        return Arguments{"evaluate", "--data", place.data, "--checkpoint", place.run, "--device", "cuda"};
      }},
-    {"Bf16OnTheCpu",
-     1,
-     {"--precision bf16", "--precision fp32"},
-     [](const Place& place) {
-       place.prepare();
-       return pretrain_arguments(place, {"--precision", "bf16"});
-     }},
     {"NoSuchDevice",
      2,
      {"--device", "tpu", "cpu or cuda"},

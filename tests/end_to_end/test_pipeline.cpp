@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "kernels/common/cpu.h"
 #include "tests/end_to_end/command.h"
 
 namespace moleblend::end_to_end {
@@ -114,6 +115,36 @@ TEST_F(Pipeline, KilledRunResumesToTheSameBytes) {
                                  folder.path() / "killed" / "metrics.jsonl", 13));
   succeed({"pretrain", "--resume", folder / "killed", "--quiet"});
   expect_same_weights(folder / "whole", folder / "killed");
+}
+
+/// In bf16 a CPU that can multiply it learns the same to rounding, and again to the same bytes; another refuses in one line.
+TEST_F(Pipeline, Bf16OnTheCpuLearnsTheSameOrIsRefused) {
+  const std::string run = folder / "bf16", again = folder / "again", full = folder / "fp32";
+  if (!has_bf16_products()) {
+    const Outcome refused = run_program(pretrain(data, run, {"--precision", "bf16"}), std::chrono::minutes(2));
+    EXPECT_EQ(refused.status, 1);
+    ASSERT_EQ(lines_of(refused.err).size(), 1u) << refused.err;
+    EXPECT_NE(refused.err.find("use --precision fp32"), std::string::npos) << refused.err;
+    EXPECT_FALSE(fs::exists(run));
+    return;
+  }
+  succeed(pretrain(data, run, {"--precision", "bf16"}));
+  succeed(pretrain(data, again, {"--precision", "bf16"}));
+  succeed(pretrain(data, full));
+  expect_same_weights(run, again);
+  const auto losses = [](const std::string& of) {
+    std::vector<double> found;
+    for (const std::string& line : lines_of(read_file(fs::path(of) / "metrics.jsonl")))
+      if (const Json one = Json::parse(line); one.contains("loss")) found.push_back(one.at("loss").get<double>());
+    return found;
+  };
+  const std::vector<double> in_bf16 = losses(run), in_fp32 = losses(full);
+  ASSERT_EQ(in_bf16.size(), in_fp32.size());
+  ASSERT_GE(in_bf16.size(), static_cast<std::size_t>(kRunSteps));
+  // Products in bf16 are products in bf16: other numbers, and not far off (operands are rounded by 2⁻⁹ at most; 30 updates).
+  EXPECT_NE(in_bf16, in_fp32);
+  for (std::size_t k = 0; k < in_fp32.size(); ++k)
+    EXPECT_NEAR(in_bf16[k], in_fp32[k], 0.02 * in_fp32[k]) << "step " << k + 1;
 }
 
 TEST_F(Pipeline, EvaluateAndInspectTell) {

@@ -105,6 +105,41 @@ TEST(Panels, HoldTheMatrixDouble) {
   check_pack<double>();
 }
 
+/// Panels of bf16 hold what rounding gives, to the bit.
+TEST(Panels, HoldTheMatrixInBf16) {
+  if (!has_bf16_products()) return;  // nothing here can be asked for then
+  for (const std::int64_t width : {12, 32}) {
+    for (const std::int64_t count : {std::int64_t{1}, width, 2 * width + 3, 11 * width - 1}) {
+      for (const std::int64_t depth : {1, 2, 7, 32, 33, 77}) {
+        for (const bool along : {true, false}) {
+          const std::int64_t gap = 2, stride = (along ? depth : count) + gap, deep = panels::panel_depth<bf16>(depth);
+          const auto x = as<float>(random_values(std::size_t((along ? count : depth) * stride - gap), 1));
+          const panels::View<float> view{x.data(), along ? stride : 1, along ? 1 : stride};
+          const auto expected = [&](std::int64_t i, std::int64_t p) {
+            return i < count && p < depth ? to_bf16(x[std::size_t(i * view.row + p * view.column)]).bits : 0;
+          };
+          std::vector<bf16> packed(std::size_t(panels::packed_size(count, depth, width)), bf16{7});
+          panels::pack(view, count, depth, width, packed.data());
+          for (std::int64_t i = 0; i < panels::round_up(count, width); ++i) {
+            for (std::int64_t p = 0; p < deep; ++p) {
+              ASSERT_EQ(packed[std::size_t(i / width * width * deep + (p / 2 * width + i % width) * 2 + p % 2)].bits,
+                        expected(i, p))
+                  << count << " x " << depth << " in panels of " << width << ", row " << i << ", column " << p;
+            }
+          }
+          if (!along) continue;
+          const std::int64_t rows = panels::round_up(count, width);
+          std::vector<bf16> rounded(std::size_t(rows * deep), bf16{7});
+          panels::round_rows(view, count, depth, rows, rounded.data());
+          for (std::int64_t i = 0; i < rows; ++i)
+            for (std::int64_t p = 0; p < deep; ++p)
+              ASSERT_EQ(rounded[std::size_t(i * deep + p)].bits, expected(i, p)) << "row " << i << ", column " << p;
+        }
+      }
+    }
+  }
+}
+
 template <class T>
 struct Map {
   std::int64_t rows, in, out;
@@ -125,19 +160,26 @@ struct Map {
   }
 };
 
+/// In bf16 the numbers are such as it can hold: rounding them changes nothing, and sums are as exact as float's.
 template <class T>
-void check_linear() {
+void check_linear(bool in_bf16 = false) {
   for (const int threads : {1, 2, 3}) {
-    Cpu cpu(threads);
-    // The last two are deeper than a cache block, and wider than what is packed at a time.
+    Cpu cpu({threads, in_bf16});
+    // Two are deeper than a cache block, and wider than what is packed at a time; the last is odd throughout.
     for (const auto& [rows, in, out] : {std::tuple{1, 1, 1},
                                         {37, 20, 3},
                                         {200, 64, 1},
                                         {7, 130, 260},
                                         {150, 96, 192},
                                         {530, 40, 70},
-                                        {9, 2100, 600}}) {
-      const Map<T> map(rows, in, out);
+                                        {9, 2100, 600},
+                                        {13, 37, 45}}) {
+      Map<T> map(rows, in, out);
+      if constexpr (std::is_same_v<T, float>) {
+        for (std::vector<float>* operand : {&map.x, &map.weight, &map.dy})
+          for (float& value : *operand)
+            if (in_bf16) value = to_float(to_bf16(value));
+      }
       for (const bool with_bias : {true, false}) {
         std::vector<T> y(map.dy.size(), std::numeric_limits<T>::quiet_NaN());
         linear_forward(cpu, map.forward(y.data(), with_bias));
@@ -174,6 +216,9 @@ void check_linear() {
 TEST(Linear, EqualsTheTripleLoopFloat) {
   check_linear<float>();
 }
+TEST(Linear, EqualsTheTripleLoopBf16) {
+  if (has_bf16_products()) check_linear<float>(true);
+}
 TEST(Linear, EqualsTheTripleLoopDouble) {
   check_linear<double>();
 }
@@ -205,12 +250,12 @@ TEST(Linear, NoRowsChangeNothing) {
 }
 
 template <class T>
-void check_reruns() {
+void check_reruns(bool in_bf16 = false) {
   // Same inputs elsewhere in memory, at another alignment, shared out to more threads: still the same bits.
   const Map<T> map(301, 192, 160);
   std::vector<T> first;
   for (const int threads : {1, 2, 3, 7}) {
-    Cpu cpu(threads);
+    Cpu cpu({threads, in_bf16});
     for (const std::size_t shift : {0, 1, 5}) {
       std::vector<T> x(shift, 0), dy(shift, 0), y(map.dy.size() + shift), dx(map.x.size() + shift),
           dweight(map.weight.size() + shift), dbias(map.bias.size());
@@ -231,6 +276,9 @@ void check_reruns() {
 }
 TEST(Linear, RerunsAreBitIdenticalFloat) {
   check_reruns<float>();
+}
+TEST(Linear, RerunsAreBitIdenticalBf16) {
+  if (has_bf16_products()) check_reruns<float>(true);
 }
 TEST(Linear, RerunsAreBitIdenticalDouble) {
   check_reruns<double>();
