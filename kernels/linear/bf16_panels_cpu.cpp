@@ -71,8 +71,12 @@ MOLEBLEND_BF16 void pack_along_depth(const View<float>& v, std::int64_t count, s
     for (std::int64_t pair = 0; pair < pairs; pair += kLanes) {
       for (std::int64_t r = 0; r < width; r += kLanes) {
         Pairs block[kLanes];
+#pragma GCC unroll 16
         for (int k = 0; k < kLanes; ++k) {
           const bool there = r + k < width && panel + r + k < count;
+          const float* row = v.data + (panel + r + k) * v.row + 2 * pair;
+          __builtin_prefetch(row + 4 * kLanes);
+          __builtin_prefetch(row + 5 * kLanes);
           block[k] = there ? load_rounded(v.data + (panel + r + k) * v.row + 2 * pair, depth - 2 * pair) : Pairs{};
         }
         transpose(block);
@@ -85,26 +89,45 @@ MOLEBLEND_BF16 void pack_along_depth(const View<float>& v, std::int64_t count, s
 
 /// pack() where what lies side by side in the panel does so in memory. Several panels go together, so that the lines they share are
 /// read once.
+template <bool summed>
 MOLEBLEND_BF16 void pack_across(const View<float>& v, std::int64_t count, std::int64_t depth, std::int64_t width,
-                                bf16* out) {
-  constexpr std::int64_t kPanels = 8;
-  const std::int64_t pairs = panel_depth<bf16>(depth) / 2;
+                                bf16* out, float* sums) {
+  constexpr std::int64_t kPanels = 16, kPairsAhead = 4;
+  const std::int64_t pairs = panel_depth<bf16>(depth) / 2, vectors = (width + kLanes - 1) / kLanes;
   alignas(64) std::uint16_t order[32];  // 0, 16, 1, 17, …
   for (std::uint16_t k = 0; k < 32; ++k) order[k] = static_cast<std::uint16_t>(k / 2 + 16 * (k % 2));
   const __m512i in_pairs = _mm512_load_si512(order);
   for (std::int64_t group = 0; group < count; group += kPanels * width) {
     const std::int64_t end = std::min(count, group + kPanels * width);
-    for (std::int64_t pair = 0; pair < pairs; ++pair) {
-      const float *even = v.data + 2 * pair * v.column, *odd = even + v.column;
-      const bool last = 2 * pair + 1 == depth;  // of an odd depth: nothing to pair it with
-      for (std::int64_t panel = group; panel < end; panel += width) {
-        bf16* to = out + 2 * (panel * pairs + pair * width);
-        for (std::int64_t r = 0; r < width; r += kLanes) {
-          const __mmask16 there = first(std::min(width - r, end - panel - r));
-          const __m512 low = _mm512_maskz_loadu_ps(there, even + panel + r),
-                       high = last ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(there, odd + panel + r);
-          const __m512i both = _mm512_permutexvar_epi16(in_pairs, (__m512i)rounded(low, high));
-          _mm512_mask_storeu_epi32(to + 2 * r, first(width - r), both);
+    for (std::int64_t start = 0; start < pairs; start += kSumRows / 2) {
+      __m512 partial[2 * kPanels];
+      if (summed)
+        for (__m512& sum : partial) sum = _mm512_setzero_ps();
+      for (std::int64_t pair = start; pair < std::min(pairs, start + kSumRows / 2); ++pair) {
+        const float *even = v.data + 2 * pair * v.column, *odd = even + v.column;
+        const bool last = 2 * pair + 1 == depth;  // of an odd depth: nothing to pair it with
+        __m512* sum = partial;
+        for (std::int64_t panel = group; panel < end; panel += width) {
+          bf16* to = out + 2 * (panel * pairs + pair * width);
+          for (std::int64_t r = 0; r < width; r += kLanes) {
+            __builtin_prefetch(even + panel + r + 2 * kPairsAhead * v.column);
+            __builtin_prefetch(odd + panel + r + 2 * kPairsAhead * v.column);
+            const __mmask16 there = first(std::min(width - r, end - panel - r));
+            const __m512 low = _mm512_maskz_loadu_ps(there, even + panel + r),
+                         high = last ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(there, odd + panel + r);
+            const __m512i both = _mm512_permutexvar_epi16(in_pairs, (__m512i)rounded(low, high));
+            _mm512_mask_storeu_epi32(to + 2 * r, first(width - r), both);
+            if (summed) *sum = _mm512_add_ps(*sum, _mm512_add_ps(low, high));
+            ++sum;
+          }
+        }
+      }
+      if (!summed) continue;
+      for (std::int64_t panel = group, at = 0; panel < end; panel += width, at += vectors) {
+        for (std::int64_t k = 0; k < vectors; ++k) {
+          float* to = sums + panel + k * kLanes;
+          const __mmask16 there = first(std::min(width - k * kLanes, end - panel - k * kLanes));
+          _mm512_mask_storeu_ps(to, there, _mm512_add_ps(_mm512_maskz_loadu_ps(there, to), partial[at + k]));
         }
       }
     }
@@ -173,8 +196,13 @@ const Kernel<bf16>& kernel() {
   return only;
 }
 template <>
-void pack(const View<float>& v, std::int64_t count, std::int64_t depth, std::int64_t width, bf16* out) {
-  (v.row == 1 ? pack_across : pack_along_depth)(v, count, depth, width, out);
+void pack(const View<float>& v, std::int64_t count, std::int64_t depth, std::int64_t width, bf16* out, float* sums) {
+  if (v.row != 1)
+    pack_along_depth(v, count, depth, width, out);
+  else if (sums)
+    pack_across<true>(v, count, depth, width, out, sums);
+  else
+    pack_across<false>(v, count, depth, width, out, sums);
 }
 void round_rows(const View<float>& v, std::int64_t count, std::int64_t depth, std::int64_t out_rows, bf16* out) {
   round_rows_bf16(v, count, depth, out);
@@ -195,7 +223,7 @@ const Kernel<bf16>& kernel() {
   nothing_here();
 }
 template <>
-void pack(const View<float>&, std::int64_t, std::int64_t, std::int64_t, bf16*) {
+void pack(const View<float>&, std::int64_t, std::int64_t, std::int64_t, bf16*, float*) {
   nothing_here();
 }
 void round_rows(const View<float>&, std::int64_t, std::int64_t, std::int64_t, bf16*) {

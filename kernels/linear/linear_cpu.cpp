@@ -84,10 +84,9 @@ void product(Cpu& cpu, const Product<T>& p) {
       for (std::int64_t i = rows.begin; i < rows.end; i += most) {
         const std::int64_t height = std::min(most, rows.end - i);
         for_each_depth([&](std::int64_t k, std::int64_t depth, const P* packed) {
-          if (p.row_sums && j == 0) add_column_sums(depth, height, p.a + k * p.m + i, p.m, p.row_sums + i);
           const Start<T> start = k == 0 ? p.start.columns_from(j) : Start<T>{T(1), nullptr};
           multiply_block<P>(height, count, depth, rows_of_a.from(i, k), packed + j * panel_depth<P>(depth), start,
-                            p.c + i * p.n + j, p.n, scratch);
+                            p.c + i * p.n + j, p.n, scratch, p.row_sums && j == 0 ? p.row_sums + i : nullptr);
         });
       }
     });

@@ -85,12 +85,17 @@ const Kernel<P>& kernel();
 /// Panels of `width` rows of v [count, depth], each as [panel_depth, width], the last filled up with zeros. `out` has room for
 /// packed_size(count, depth, width): a little more than the panels, which is overwritten too unless a vector divides the width.
 /// `width` is that of a kernel's rows or columns.
+///
+/// `sums` [count] += Σ_p v(:, p) on the way, unless it is null; for a v with v.row = 1 only. Every kSumRows rows are added up by themselves,
+/// which keeps the rounding error of long float sums small, and the last row by itself: one order for all widths.
 template <class P>
-void pack(const View<Wide<P>>& v, std::int64_t count, std::int64_t depth, std::int64_t width, P* out);
+void pack(const View<Wide<P>>& v, std::int64_t count, std::int64_t depth, std::int64_t width, P* out,
+          Wide<P>* sums = nullptr);
+inline constexpr std::int64_t kSumRows = 64;
 template <>
 const Kernel<bf16>& kernel();
 template <>
-void pack(const View<float>& v, std::int64_t count, std::int64_t depth, std::int64_t width, bf16* out);
+void pack(const View<float>& v, std::int64_t count, std::int64_t depth, std::int64_t width, bf16* out, float* sums);
 /// Rows [count, depth] of v, which lie along memory, rounded to bf16 into out [out_rows, panel_depth]; the rest of it zero.
 void round_rows(const View<float>& v, std::int64_t count, std::int64_t depth, std::int64_t out_rows, bf16* out);
 constexpr std::int64_t packed_size(std::int64_t count, std::int64_t depth, std::int64_t width) {
@@ -102,9 +107,10 @@ template <class P>
 std::int64_t scratch_size(std::int64_t rows, std::int64_t depth);
 
 /// c [rows, columns] = start + a · b, b in panels. `a` [rows, depth], rows <= kRows, is packed first, unless it can be read in place and
-/// serves few panels only.
+/// serves few panels only. `sums` as of pack(a).
 template <class P>
 void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth, const View<Wide<P>>& a,
-                    const P* packed_b, Start<Wide<P>> start, Wide<P>* c, std::int64_t ldc, P* scratch);
+                    const P* packed_b, Start<Wide<P>> start, Wide<P>* c, std::int64_t ldc, P* scratch,
+                    Wide<P>* sums = nullptr);
 
 }  // namespace moleblend::panels

@@ -78,14 +78,22 @@ template <class T>
 void check_pack() {
   for (const std::int64_t width : {6, 8, 12, 16, 32}) {
     for (const std::int64_t count : {std::int64_t{1}, width, 2 * width + 3, 11 * width - 1}) {
-      for (const std::int64_t depth : {1, 7, 8, 21}) {
+      for (const std::int64_t depth : {1, 7, 8, 21, 130}) {
         for (const bool along : {true, false}) {
           // The matrix ends where its memory does, so that the address sanitizer sees what reads past it.
           const std::int64_t gap = 2, stride = (along ? depth : count) + gap;
           const auto x = as<T>(random_values(std::size_t((along ? count : depth) * stride - gap), 1));
           const panels::View<T> view{x.data(), along ? stride : 1, along ? 1 : stride};
           std::vector<T> packed(std::size_t(panels::packed_size(count, depth, width)), T(7));
-          panels::pack(view, count, depth, width, packed.data());
+          std::vector<T> sums(std::size_t(count), T(3));
+          panels::pack<T>(view, count, depth, width, packed.data(), along ? nullptr : sums.data());
+          for (std::int64_t i = 0; i < count && !along; ++i) {
+            double expected = 3;
+            for (std::int64_t p = 0; p < depth; ++p) expected += double(x[std::size_t(i + p * stride)]);
+            // Rounding of a hundred numbers near 1; one of them missing or twice would be seen.
+            ASSERT_NEAR(double(sums[std::size_t(i)]), expected, 1e-4)
+                << "sum of row " << i << " of " << count << " x " << depth;
+          }
           for (std::int64_t i = 0; i < panels::round_up(count, width); ++i) {
             for (std::int64_t p = 0; p < depth; ++p) {
               const T expected = i < count ? x[std::size_t(i * view.row + p * view.column)] : T(0);
@@ -110,7 +118,7 @@ TEST(Panels, HoldTheMatrixInBf16) {
   if (!has_bf16_products()) return;  // nothing here can be asked for then
   for (const std::int64_t width : {12, 32}) {
     for (const std::int64_t count : {std::int64_t{1}, width, 2 * width + 3, 11 * width - 1}) {
-      for (const std::int64_t depth : {1, 2, 7, 32, 33, 77}) {
+      for (const std::int64_t depth : {1, 2, 7, 32, 33, 77, 130}) {
         for (const bool along : {true, false}) {
           const std::int64_t gap = 2, stride = (along ? depth : count) + gap, deep = panels::panel_depth<bf16>(depth);
           const auto x = as<float>(random_values(std::size_t((along ? count : depth) * stride - gap), 1));
@@ -119,7 +127,13 @@ TEST(Panels, HoldTheMatrixInBf16) {
             return i < count && p < depth ? to_bf16(x[std::size_t(i * view.row + p * view.column)]).bits : 0;
           };
           std::vector<bf16> packed(std::size_t(panels::packed_size(count, depth, width)), bf16{7});
-          panels::pack(view, count, depth, width, packed.data());
+          std::vector<float> sums(std::size_t(count), 3.0f);
+          panels::pack(view, count, depth, width, packed.data(), along ? nullptr : sums.data());
+          for (std::int64_t i = 0; i < count && !along; ++i) {
+            double sum = 3;
+            for (std::int64_t p = 0; p < depth; ++p) sum += double(x[std::size_t(i + p * stride)]);
+            ASSERT_NEAR(sums[std::size_t(i)], sum, 1e-4) << "sum of row " << i << " of " << count << " x " << depth;
+          }
           for (std::int64_t i = 0; i < panels::round_up(count, width); ++i) {
             for (std::int64_t p = 0; p < deep; ++p) {
               ASSERT_EQ(packed[std::size_t(i / width * width * deep + (p / 2 * width + i % width) * 2 + p % 2)].bits,
