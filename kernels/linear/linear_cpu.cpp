@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 
 #include "kernels/linear/linear.h"
 #include "kernels/linear/panels_cpu.h"
@@ -33,35 +34,50 @@ struct Product {
   T* row_sums;  // [m] += Σ_p op(A)[i, p], with transpose_a only; or null
 };
 
-/// A thread's share of C.
-struct Share {
-  Range rows, columns;
-};
-
-/// Whole rows of register tiles, or whole columns of them where that is clearly more even: rows are better, because then no two
-/// threads pack the same part of A.
-Share share(std::int64_t m, std::int64_t n, std::int64_t tile_rows, std::int64_t tile_columns, int threads,
-            int thread) {
-  const auto tiles = [](std::int64_t count, std::int64_t size) { return (count + size - 1) / size; };
-  const std::int64_t rows = tiles(m, tile_rows), columns = tiles(n, tile_columns);
-  const std::int64_t by_rows = tiles(rows, threads) * columns, by_columns = rows * tiles(columns, threads);
-  if (10 * by_rows <= 11 * by_columns) return {even_part(m, threads, thread, tile_rows), {0, n}};
-  return {{0, m}, even_part(n, threads, thread, tile_columns)};
+/// Whether C is cut into columns for the threads, because they share those out clearly more evenly: rows are better, for then no two threads
+/// pack the same part of A, and a thread that is held up leaves more of them to the others.
+bool cut_by_columns(std::int64_t row_tiles, std::int64_t column_tiles, int threads) {
+  const auto largest_share = [&](std::int64_t tiles) { return (tiles + threads - 1) / threads; };
+  return 10 * largest_share(row_tiles) * column_tiles > 11 * row_tiles * largest_share(column_tiles);
 }
 
-/// The panels of B are packed by all threads for all, as many depths at a time as fit into kShared; then each thread multiplies its own
-/// rows of A with them. P is what panels hold.
+/// Hands out rows of C, large blocks first and single tiles last. Which thread takes which does not change what becomes of them.
+class Rows {
+ public:
+  Rows(std::int64_t count, std::int64_t tile, int threads) : count_(count), tile_(tile), threads_(threads) {}
+  /// The next block, at most kRows high; empty when all are taken.
+  Range take() {
+    for (std::int64_t begin = next_.load(); begin < count_;) {
+      const std::int64_t left = count_ - begin;
+      const std::int64_t height =
+          threads_ == 1 ? row_block(left, tile_) : std::min(round_up(left / (2 * threads_) + 1, tile_), kRows);
+      const std::int64_t end = std::min(begin + height, count_);
+      if (next_.compare_exchange_weak(begin, end)) return {begin, end};
+    }
+    return {count_, count_};
+  }
+
+ private:
+  const std::int64_t count_, tile_;
+  const int threads_;
+  std::atomic<std::int64_t> next_ = 0;
+};
+
+/// The panels of B are packed by all threads for all, as many depths at a time as fit into kShared; then each thread multiplies rows of A
+/// with them. P is what panels hold.
 template <class P, class T = Wide<P>>
 void product(Cpu& cpu, const Product<T>& p) {
   constexpr std::int64_t kShared = std::int64_t{1} << 20;  // elements: they stay in the third-level cache
   const View<T> rows_of_a = p.transpose_a ? View<T>{p.a, 1, p.m} : View<T>{p.a, p.k, 1};
   const View<T> columns_of_b = p.transpose_b ? View<T>{p.b, p.k, 1} : View<T>{p.b, 1, p.n};
-  const std::int64_t tile_columns = kernel<P>().columns;
+  const std::int64_t tile_rows = kernel<P>().rows, tile_columns = kernel<P>().columns;
   if (p.m == 0 || p.n == 0 || p.k == 0)
     return;  // without depth only weights are asked for, and to them nothing is added
   const std::int64_t step = depth_block<P>(p.k), block = round_up(p.n, tile_columns) * step;
   const std::int64_t together = std::clamp<std::int64_t>(kShared / block, 1, (p.k + step - 1) / step) * step;
   P* const packed_b = cpu.shared<P>(static_cast<std::size_t>(together / step * block));
+  const auto tiles = [](std::int64_t count, std::int64_t size) { return (count + size - 1) / size; };
+  const bool by_columns = cut_by_columns(tiles(p.m, tile_rows), tiles(p.n, tile_columns), cpu.threads());
   for (std::int64_t first = 0; first < p.k; first += together) {
     const std::int64_t last = std::min(first + together, p.k);
     // Calls f(k, depth, packed) for each depth block of [first, last).
@@ -75,19 +91,25 @@ void product(Cpu& cpu, const Product<T>& p) {
         pack<P>(columns_of_b.from(begin, k), end - begin, depth, tile_columns, packed + begin * panel_depth<P>(depth));
       });
     });
+    Rows rows(p.m, tile_rows, cpu.threads());
     cpu.parallel([&](int thread) {
-      const auto [rows, columns] = share(p.m, p.n, kernel<P>().rows, tile_columns, cpu.threads(), thread);
-      if (rows.begin == rows.end || columns.begin == columns.end) return;
-      const std::int64_t j = columns.begin, count = columns.end - j,
-                         most = row_block(rows.end - rows.begin, kernel<P>().rows);
-      P* const scratch = cpu.scratch<P>(thread, static_cast<std::size_t>(scratch_size<P>(most, step)));
-      for (std::int64_t i = rows.begin; i < rows.end; i += most) {
-        const std::int64_t height = std::min(most, rows.end - i);
+      P* const scratch = cpu.scratch<P>(thread, static_cast<std::size_t>(scratch_size<P>(kRows, step)));
+      const auto multiply_rows = [&](Range part, Range columns) {
+        const std::int64_t i = part.begin, j = columns.begin;
         for_each_depth([&](std::int64_t k, std::int64_t depth, const P* packed) {
           const Start<T> start = k == 0 ? p.start.columns_from(j) : Start<T>{T(1), nullptr};
-          multiply_block<P>(height, count, depth, rows_of_a.from(i, k), packed + j * panel_depth<P>(depth), start,
-                            p.c + i * p.n + j, p.n, scratch, p.row_sums && j == 0 ? p.row_sums + i : nullptr);
+          multiply_block<P>(part.end - i, columns.end - j, depth, rows_of_a.from(i, k),
+                            packed + j * panel_depth<P>(depth), start, p.c + i * p.n + j, p.n, scratch,
+                            p.row_sums && j == 0 ? p.row_sums + i : nullptr);
         });
+      };
+      if (by_columns) {
+        const Range columns = even_part(p.n, cpu.threads(), thread, tile_columns);
+        const std::int64_t most = row_block(p.m, tile_rows);
+        for (std::int64_t i = 0; i < p.m && columns.begin < columns.end; i += most)
+          multiply_rows({i, std::min(i + most, p.m)}, columns);
+      } else {
+        for (Range part = rows.take(); part.begin < part.end; part = rows.take()) multiply_rows(part, {0, p.n});
       }
     });
   }
