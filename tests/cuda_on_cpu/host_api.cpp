@@ -36,6 +36,7 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  cuda_on_cpu::count(cuda_on_cpu::Queued::transfer);
   std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
@@ -46,6 +47,7 @@ cudaError_t cudaMemset(void* p, int value, std::size_t bytes) {
 }
 
 cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaStream_t) {
+  cuda_on_cpu::count(cuda_on_cpu::Queued::transfer);
   std::memset(p, value, bytes);
   return cudaSuccess;
 }

@@ -118,11 +118,21 @@ Scheduler& scheduler_of_caller() {
   return *mine;
 }
 
+std::atomic<long> queued_of_kind[3];
+
 }  // namespace
+
+long queued(Queued kind) {
+  return queued_of_kind[static_cast<int>(kind)];
+}
+void count(Queued kind) {
+  ++queued_of_kind[static_cast<int>(kind)];
+}
 
 cudaError_t launch_raw(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t, Entry entry,
                        const void* closure) {
   if (!possible(grid, block, shared_bytes)) return report(cudaErrorInvalidConfiguration, "bad launch configuration");
+  count(Queued::kernel);
   const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
   Launch launch{grid, block, shared_bytes, entry, closure, blocks, block_order(blocks)};
   static SchedulerPool& pool = *new SchedulerPool;

@@ -14,4 +14,10 @@ std::size_t shared_limit();
 cudaError_t peek_error();
 cudaError_t take_error();
 
+/// What has been queued since the program began, by all host threads. Each is a call of the driver on a GPU.
+enum class Queued { kernel, product, transfer };  // product: of cuBLASLt; transfer: a copy or a fill
+long queued(Queued kind);
+/// One more of them.
+void count(Queued kind);
+
 }  // namespace cuda_on_cpu

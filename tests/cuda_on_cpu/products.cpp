@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/linear/linear.h"
+#include "launch.h"
 
 namespace moleblend {
 
@@ -26,6 +27,7 @@ std::vector<float> widened(std::int64_t rows, std::int64_t columns, const T* fro
 template <class In, class Out>
 void product(Gpu&, const Product<In, Out>& p) {
   p.require_valid();
+  cuda_on_cpu::count(cuda_on_cpu::Queued::product);
   const std::int64_t a_columns = p.transpose_a ? p.m : p.k, b_columns = p.transpose_b ? p.k : p.n;
   const auto a = widened(p.transpose_a ? p.k : p.m, a_columns, p.a, p.lda);
   const auto b = widened(p.transpose_b ? p.n : p.k, b_columns, p.b, p.ldb);
