@@ -69,7 +69,7 @@ class Run {
     feed_.run([this](Record& record, Outcome& outcome) { take(record, outcome); });
     if (writer_) finish_block();
     summary.remarks = feed_.remarks();
-    progress_.finish(state_text());
+    progress_.finish_at(feed_.bytes_done() >> 10, state_text());
     summary.read = read_;
     summary.records = records_;
     summary.records_in_all = delivered_;

@@ -40,6 +40,11 @@ class Progress {
   void interrupt();
   /// The last state, with the time it took in all.
   void finish(std::string_view extra = {});
+  /// The same where more was done since the last update.
+  void finish_at(std::uint64_t done, std::string_view extra = {}) {
+    done_ = done;
+    finish(extra);
+  }
 
  private:
   std::string text(std::string_view extra, bool finished) const;

@@ -167,7 +167,7 @@ Progress::Clock::time_point fake_clock() {
   return fake_now;
 }
 
-/// What a Progress writes while `seconds` pass in steps of 0.05 s and 100 of 1,000 units are done a second.
+/// What a Progress writes while `seconds` pass in steps of 0.05 s and 100 of 1,000 units are done a second, and all are in the end.
 std::string progress_output(double seconds, bool terminal, bool quiet) {
   char* text = nullptr;
   std::size_t size = 0;
@@ -180,7 +180,7 @@ std::string progress_output(double seconds, bool terminal, bool quiet) {
       fake_now = start + std::chrono::milliseconds(ms);
       progress.update(static_cast<std::uint64_t>(ms / 10), "loss 0.5");
     }
-    progress.finish();
+    progress.finish_at(1000);
   }
   std::fclose(out);
   const std::string written(text, size);
@@ -199,6 +199,7 @@ TEST(Progress, TerminalLogAndSilence) {
   EXPECT_EQ(std::count(redrawn.begin(), redrawn.end(), '\n'), 1);
   const std::string log = progress_output(9, false, false);
   EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 1) << log;
+  EXPECT_THAT(log, HasSubstr("1,000 of 1,000 molecules (100 %)"));
   EXPECT_THAT(log, HasSubstr("took 9 s"));
   EXPECT_EQ(log.find('\r'), std::string::npos);
 }
