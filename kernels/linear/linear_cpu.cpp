@@ -9,14 +9,13 @@ namespace {
 
 using namespace panels;
 
-/// sum[i] += Σ_p x[p, i], x [depth, count] at `ld`. Partial sums over 64 rows keep the rounding error of long float sums small.
+/// sum[i] += Σ_p x[p, i], x [depth, count] at `ld`, count <= kRows<T>.
 template <class T>
 void add_column_sums(std::int64_t depth, std::int64_t count, const T* x, std::int64_t ld, T* sum) {
-  constexpr std::int64_t kRowBlock = 64;
-  T partial[kRows];
-  for (std::int64_t first = 0; first < depth; first += kRowBlock) {
+  T partial[kRows<T>];
+  for (std::int64_t first = 0; first < depth; first += kSumRows) {
     std::fill_n(partial, count, T(0));
-    for (std::int64_t p = first; p < std::min(depth, first + kRowBlock); ++p) {
+    for (std::int64_t p = first; p < std::min(depth, first + kSumRows); ++p) {
       for (std::int64_t i = 0; i < count; ++i) partial[i] += x[p * ld + i];
     }
     for (std::int64_t i = 0; i < count; ++i) sum[i] += partial[i];
@@ -41,16 +40,23 @@ bool cut_by_columns(std::int64_t row_tiles, std::int64_t column_tiles, int threa
   return 10 * largest_share(row_tiles) * column_tiles > 11 * row_tiles * largest_share(column_tiles);
 }
 
-/// Hands out rows of C, large blocks first and single tiles last. Which thread takes which does not change what becomes of them.
+/// Hands out rows of C to threads as they come: large blocks first, small ones last, but each large enough to be worth reading all of B.
+/// Which thread takes which does not change what becomes of them.
+template <class P>
 class Rows {
  public:
-  Rows(std::int64_t count, std::int64_t tile, int threads) : count_(count), tile_(tile), threads_(threads) {}
+  Rows(std::int64_t count, std::int64_t tile, int threads)
+      : count_(count),
+        tile_(tile),
+        threads_(threads),
+        least_(round_up(std::min(count / (8 * threads) + 1, 4 * tile), tile)) {}
   /// The next block, at most kRows high; empty when all are taken.
   Range take() {
     for (std::int64_t begin = next_.load(); begin < count_;) {
       const std::int64_t left = count_ - begin;
-      const std::int64_t height =
-          threads_ == 1 ? row_block(left, tile_) : std::min(round_up(left / (2 * threads_) + 1, tile_), kRows);
+      const std::int64_t height = threads_ == 1
+                                      ? row_block<P>(left, tile_)
+                                      : std::clamp(round_up(left / (2 * threads_) + 1, tile_), least_, kRows<P>);
       const std::int64_t end = std::min(begin + height, count_);
       if (next_.compare_exchange_weak(begin, end)) return {begin, end};
     }
@@ -60,6 +66,7 @@ class Rows {
  private:
   const std::int64_t count_, tile_;
   const int threads_;
+  const std::int64_t least_;
   std::atomic<std::int64_t> next_ = 0;
 };
 
@@ -67,7 +74,8 @@ class Rows {
 /// with them. P is what panels hold.
 template <class P, class T = Wide<P>>
 void product(Cpu& cpu, const Product<T>& p) {
-  constexpr std::int64_t kShared = std::int64_t{1} << 20;  // elements: they stay in the third-level cache
+  constexpr std::int64_t kShared =
+      (std::int64_t{8} << 20) / static_cast<std::int64_t>(sizeof(P));  // of the third-level cache
   const View<T> rows_of_a = p.transpose_a ? View<T>{p.a, 1, p.m} : View<T>{p.a, p.k, 1};
   const View<T> columns_of_b = p.transpose_b ? View<T>{p.b, p.k, 1} : View<T>{p.b, 1, p.n};
   const std::int64_t tile_rows = kernel<P>().rows, tile_columns = kernel<P>().columns;
@@ -91,9 +99,9 @@ void product(Cpu& cpu, const Product<T>& p) {
         pack<P>(columns_of_b.from(begin, k), end - begin, depth, tile_columns, packed + begin * panel_depth<P>(depth));
       });
     });
-    Rows rows(p.m, tile_rows, cpu.threads());
+    Rows<P> rows(p.m, tile_rows, cpu.threads());
     cpu.parallel([&](int thread) {
-      P* const scratch = cpu.scratch<P>(thread, static_cast<std::size_t>(scratch_size<P>(kRows, step)));
+      P* const scratch = cpu.scratch<P>(thread, static_cast<std::size_t>(scratch_size<P>(kRows<P>, step)));
       const auto multiply_rows = [&](Range part, Range columns) {
         const std::int64_t i = part.begin, j = columns.begin;
         for_each_depth([&](std::int64_t k, std::int64_t depth, const P* packed) {
@@ -105,7 +113,7 @@ void product(Cpu& cpu, const Product<T>& p) {
       };
       if (by_columns) {
         const Range columns = even_part(p.n, cpu.threads(), thread, tile_columns);
-        const std::int64_t most = row_block(p.m, tile_rows);
+        const std::int64_t most = row_block<P>(p.m, tile_rows);
         for (std::int64_t i = 0; i < p.m && columns.begin < columns.end; i += most)
           multiply_rows({i, std::min(i + most, p.m)}, columns);
       } else {
@@ -166,9 +174,9 @@ void linear_backward(Cpu& cpu, const LinearBackward<T>& a) {
                       .row_sums = a.dbias});
   } else if (a.dbias) {
     cpu.parallel([&](int thread) {
-      const auto [begin, end] = even_part(a.out, cpu.threads(), thread, kRows);
-      for (std::int64_t j = begin; j < end; j += kRows)
-        add_column_sums(a.rows, std::min(kRows, end - j), a.dy + j, a.out, a.dbias + j);
+      const auto [begin, end] = even_part(a.out, cpu.threads(), thread, kRows<T>);
+      for (std::int64_t j = begin; j < end; j += kRows<T>)
+        add_column_sums(a.rows, std::min(kRows<T>, end - j), a.dy + j, a.out, a.dbias + j);
     });
   }
 }

@@ -18,13 +18,13 @@
 
 namespace moleblend::panels {
 
-// Cache blocks: a panel of B (kDepth deep) stays in the first level, a block of A (kRows × kDepth) in the second.
-inline constexpr std::int64_t kRows = 192;
+// Cache blocks: a panel of B (kDepth deep) stays in the first level or, in bf16, comes from the second, where a block of A
+// (kRows × kDepth) stays.
+// In bf16 there are half the bytes, and half the time in which C and panels of B have to come and go.
 template <class P>
-inline constexpr std::int64_t kDepth = 256;
-// Half the bytes, and half the time in which C has to come and go.
-template <>
-inline constexpr std::int64_t kDepth<bf16> = 768;
+inline constexpr std::int64_t kRows = std::is_same_v<P, bf16> ? 384 : 192;
+template <class P>
+inline constexpr std::int64_t kDepth = std::is_same_v<P, bf16> ? 768 : 256;
 
 /// Depths that lie side by side in a panel, and that a kernel takes at once: [depth / kTogether, width, kTogether].
 template <class P>
@@ -49,8 +49,9 @@ constexpr std::int64_t panel_depth(std::int64_t depth) {
 
 /// Height of the blocks that a number of rows is cut into: at most kRows (a multiple of every kernel's), and as equal as whole tiles
 /// allow, for every block reads all of B.
+template <class P>
 constexpr std::int64_t row_block(std::int64_t rows, std::int64_t tile_rows) {
-  const std::int64_t blocks = (rows + kRows - 1) / kRows;
+  const std::int64_t blocks = (rows + kRows<P> - 1) / kRows<P>;
   return blocks == 0 ? 0 : round_up((rows + blocks - 1) / blocks, tile_rows);
 }
 
@@ -106,7 +107,7 @@ constexpr std::int64_t packed_size(std::int64_t count, std::int64_t depth, std::
 template <class P>
 std::int64_t scratch_size(std::int64_t rows, std::int64_t depth);
 
-/// c [rows, columns] = start + a · b, b in panels. `a` [rows, depth], rows <= kRows, is packed first, unless it can be read in place and
+/// c [rows, columns] = start + a · b, b in panels. `a` [rows, depth], rows <= kRows<P>, is packed first, unless it can be read in place and
 /// serves few panels only. `sums` as of pack(a).
 template <class P>
 void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth, const View<Wide<P>>& a,

@@ -20,7 +20,7 @@ void tile_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64
   }
   const View<T> rows_of_a = transpose_a ? View<T>{a, 1, lda} : View<T>{a, lda, 1};
   const View<T> columns_of_b = transpose_b ? View<T>{b, ldb, 1} : View<T>{b, 1, ldb};
-  const std::int64_t step = depth_block<T>(k), height = row_block(m, kernel<T>().rows),
+  const std::int64_t step = depth_block<T>(k), height = row_block<T>(m, kernel<T>().rows),
                      tile_columns = kernel<T>().columns;
   const std::int64_t b_size = packed_size(std::min(n, kColumns), step, tile_columns);
   T* const packed_b =
