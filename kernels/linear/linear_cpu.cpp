@@ -74,8 +74,8 @@ class Rows {
 /// with them. P is what panels hold.
 template <class P, class T = Wide<P>>
 void product(Cpu& cpu, const Product<T>& p) {
-  constexpr std::int64_t kShared =
-      (std::int64_t{8} << 20) / static_cast<std::int64_t>(sizeof(P));  // of the third-level cache
+  // Elements in 8 MiB, which stay in the third-level cache.
+  constexpr std::int64_t kShared = (std::int64_t{8} << 20) / static_cast<std::int64_t>(sizeof(P));
   const View<T> rows_of_a = p.transpose_a ? View<T>{p.a, 1, p.m} : View<T>{p.a, p.k, 1};
   const View<T> columns_of_b = p.transpose_b ? View<T>{p.b, p.k, 1} : View<T>{p.b, 1, p.n};
   const std::int64_t tile_rows = kernel<P>().rows, tile_columns = kernel<P>().columns;
