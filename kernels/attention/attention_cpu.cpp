@@ -33,6 +33,49 @@ void for_each_head(const Packed& packed, std::int64_t heads, int threads, int th
   }
 }
 
+/// The memory of a molecule, fetched while the one before it is worked on. A head's rows are pieces of a line or two, far apart, which
+/// processors don't foresee; but all heads of a molecule together read and write whole arrays. So with every head an even share of them is
+/// asked for, in one run.
+template <class T>
+class NextMolecule {
+ public:
+  /// Of the molecule after b, the share of head h. `columns` of its token rows and `scores` arrays of a value a pair will be named.
+  NextMolecule(const AttentionInput<T>& in, std::int64_t b, std::int64_t h, std::int64_t columns, int scores) {
+    if (b + 1 == in.packed.molecules) return;
+    const std::int64_t n = in.packed.atoms_of(b + 1) + 1, all = n * columns + scores * in.heads * n * n;
+    if (all * static_cast<std::int64_t>(sizeof(T)) > kMost) return;
+    tokens_ = {in.packed.token_offset(b + 1), n};
+    scores_ = {in.heads * in.packed.token_pair_offset[b + 1], in.heads * n * n};
+    begin_ = all * h / in.heads;
+    end_ = all * (h + 1) / in.heads;
+  }
+  void fetch_rows(const T* rows, std::int64_t columns) {
+    fetch(rows, tokens_.first * columns, tokens_.count * columns);
+  }
+  /// None if null.
+  void fetch_scores(const T* scores) {
+    if (scores) fetch(scores, scores_.first, scores_.count);
+  }
+
+ private:
+  static constexpr std::int64_t kMost = std::int64_t{1} << 20;  // bytes: more would not stay in a second-level cache
+  struct Part {
+    std::int64_t first, count;
+  };
+
+  void fetch(const T* array, std::int64_t first, std::int64_t count) {
+    constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t last = std::min(end_, count);
+    for (std::int64_t k = std::max<std::int64_t>(begin_, 0); k < last; k += kLine)
+      __builtin_prefetch(array + first + k);
+    begin_ -= count;
+    end_ -= count;
+  }
+
+  Part tokens_{}, scores_{};
+  std::int64_t begin_ = 0, end_ = 0;  // the share, as places in what is named next
+};
+
 /// Scratch that the largest molecule needs: elements of a tile of scores, and of a head's transposed keys or values.
 struct ScratchSizes {
   std::int64_t tile = 0, transposed = 0;
@@ -88,6 +131,10 @@ void attention_forward(Cpu& cpu, const AttentionForward<T>& a) {
     T* factor = p + tile;
     for_each_head(in.packed, in.heads, cpu.threads(), thread, [&](std::int64_t b, std::int64_t h) {
       const Head<T> head{in, b, h};
+      NextMolecule<T> next(in, b, h, 4 * in.width, in.bias ? 1 : 0);
+      next.fetch_rows(in.qkv, 3 * in.width);
+      next.fetch_rows(a.out, in.width);
+      next.fetch_scores(in.bias);
       transpose_padded(head.n, d, head.k, head.ld, k_transposed);
       const std::int64_t step = tile_rows(head.n);
       for (std::int64_t i = 0; i < head.n; i += step) {
@@ -115,6 +162,12 @@ void attention_backward(Cpu& cpu, const AttentionBackward<T>& a) {
     for_each_head(in.packed, in.heads, cpu.threads(), thread, [&](std::int64_t b, std::int64_t h) {
       const Head<T> head{in, b, h};
       const std::int64_t n = head.n, ld = head.ld, stride = head.stride;
+      NextMolecule<T> next(in, b, h, 7 * in.width, (in.bias ? 1 : 0) + (a.dbias ? 1 : 0));
+      next.fetch_rows(in.qkv, 3 * in.width);
+      next.fetch_rows(a.dout, in.width);
+      next.fetch_rows(a.dqkv, 3 * in.width);
+      next.fetch_scores(in.bias);
+      next.fetch_scores(a.dbias);
       transpose_padded(n, d, head.k, ld, k_transposed);
       transpose_padded(n, d, head.v, ld, v_transposed);
       T* dq = a.dqkv + (head.q - in.qkv);
