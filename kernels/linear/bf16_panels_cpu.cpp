@@ -92,7 +92,7 @@ MOLEBLEND_BF16 void pack_along_depth(const View<float>& v, std::int64_t count, s
 template <bool summed>
 MOLEBLEND_BF16 void pack_across(const View<float>& v, std::int64_t count, std::int64_t depth, std::int64_t width,
                                 bf16* out, float* sums) {
-  constexpr std::int64_t kPanels = 16, kPairsAhead = 4;
+  constexpr std::int64_t kPanels = 32, kPairsAhead = 8;
   const std::int64_t pairs = panel_depth<bf16>(depth) / 2, vectors = (width + kLanes - 1) / kLanes;
   alignas(64) std::uint16_t order[32];  // 0, 16, 1, 17, …
   for (std::uint16_t k = 0; k < 32; ++k) order[k] = static_cast<std::uint16_t>(k / 2 + 16 * (k % 2));

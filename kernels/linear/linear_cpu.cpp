@@ -40,8 +40,9 @@ bool cut_by_columns(std::int64_t row_tiles, std::int64_t column_tiles, int threa
   return 10 * largest_share(row_tiles) * column_tiles > 11 * row_tiles * largest_share(column_tiles);
 }
 
-/// Hands out rows of C to threads as they come: large blocks first, small ones last, but each large enough to be worth reading all of B.
-/// Which thread takes which does not change what becomes of them.
+/// Hands out rows of C to threads as they come. Many rows: large blocks first, small ones last, but each large enough to be worth reading all
+/// of B. Few: as many equal ones for each thread, for there small ones cost more (base's weight gradients on two threads: 9 %) than a thread
+/// that is held up. Which thread takes which does not change what becomes of them.
 template <class P>
 class Rows {
  public:
@@ -49,14 +50,15 @@ class Rows {
       : count_(count),
         tile_(tile),
         threads_(threads),
+        equal_(threads == 1 || count <= 2 * threads * kRows<P> ? row_block<P>((count + threads - 1) / threads, tile)
+                                                               : 0),
         least_(round_up(std::min(count / (8 * threads) + 1, 4 * tile), tile)) {}
   /// The next block, at most kRows high; empty when all are taken.
   Range take() {
     for (std::int64_t begin = next_.load(); begin < count_;) {
       const std::int64_t left = count_ - begin;
-      const std::int64_t height = threads_ == 1
-                                      ? row_block<P>(left, tile_)
-                                      : std::clamp(round_up(left / (2 * threads_) + 1, tile_), least_, kRows<P>);
+      const std::int64_t height =
+          equal_ > 0 ? equal_ : std::clamp(round_up(left / (2 * threads_) + 1, tile_), least_, kRows<P>);
       const std::int64_t end = std::min(begin + height, count_);
       if (next_.compare_exchange_weak(begin, end)) return {begin, end};
     }
@@ -66,7 +68,7 @@ class Rows {
  private:
   const std::int64_t count_, tile_;
   const int threads_;
-  const std::int64_t least_;
+  const std::int64_t equal_, least_;  // equal: the height of all; 0: they become smaller
   std::atomic<std::int64_t> next_ = 0;
 };
 
