@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "kernels/activation/activation.h"
+#include "kernels/common/wide.h"
 
 namespace moleblend {
 namespace {
@@ -38,14 +39,27 @@ void for_each_block(Cpu& cpu, const Packed& packed, std::int64_t rows, std::int6
   });
 }
 
+struct TimesGelu {
+  template <class T>
+  [[gnu::always_inline]] static void run(std::int64_t count, const T* __restrict x, T* __restrict factor) {
+    for (std::int64_t k = 0; k < count; ++k) factor[k] *= gelu(x[k]);
+  }
+};
+struct TimesGeluGradient {
+  template <class T>
+  [[gnu::always_inline]] static void run(std::int64_t count, const T* __restrict x, const T* __restrict dy,
+                                         T* __restrict factor) {
+    for (std::int64_t k = 0; k < count; ++k) factor[k] *= dy[k] * gelu_derivative(x[k]);
+  }
+};
+
 }  // namespace
 
 template <class T>
 void gelu_forward(Cpu& cpu, const GeluForward<T>& a) {
   for_each_block<T>(cpu, a.packed, a.rows, a.features, a.dropout, a.layer, a.molecule_key,
-                    [&](std::int64_t first, std::int64_t count, T* __restrict factor) {
-                      const T* x = a.x + first;
-                      for (std::int64_t k = 0; k < count; ++k) factor[k] *= gelu(x[k]);
+                    [&](std::int64_t first, std::int64_t count, T* factor) {
+                      run_wide<TimesGelu>(count, a.x + first, factor);
                       std::copy_n(factor, count, a.y + first);
                     });
 }
@@ -53,9 +67,8 @@ void gelu_forward(Cpu& cpu, const GeluForward<T>& a) {
 template <class T>
 void gelu_backward(Cpu& cpu, const GeluBackward<T>& a) {
   for_each_block<T>(cpu, a.packed, a.rows, a.features, a.dropout, a.layer, a.molecule_key,
-                    [&](std::int64_t first, std::int64_t count, T* __restrict factor) {
-                      const T *x = a.x + first, *dy = a.dy + first;
-                      for (std::int64_t k = 0; k < count; ++k) factor[k] *= dy[k] * gelu_derivative(x[k]);
+                    [&](std::int64_t first, std::int64_t count, T* factor) {
+                      run_wide<TimesGeluGradient>(count, a.x + first, a.dy + first, factor);
                       std::copy_n(factor, count, a.dx + first);
                     });
 }

@@ -29,6 +29,8 @@ class ScratchBlock {
   std::size_t size_ = 0;
 };
 
+/// Whether this processor has vectors of 64 bytes (AVX-512 F, BW, DQ and VL).
+bool has_avx512();
 /// Whether this processor multiplies bf16 (AVX512-BF16).
 bool has_bf16_products();
 

@@ -2,10 +2,22 @@
 #include <bit>
 #include <cstring>
 
+#include "kernels/common/wide.h"
 #include "kernels/random/philox.h"
 #include "kernels/random/philox_blocks.h"
 
 namespace moleblend {
+namespace {
+
+struct Choose {
+  template <class T>
+  [[gnu::always_inline]] static void run(int count, const std::uint16_t* __restrict lane, std::uint32_t threshold,
+                                         T scale, T* __restrict out) {
+    for (int k = 0; k < count; ++k) out[k] = std::uint32_t{lane[k]} >= threshold ? scale : T(0);
+  }
+};
+
+}  // namespace
 
 template <class T>
 void dropout_factors(std::uint64_t key, Draw purpose, std::uint32_t layer, std::uint64_t first, std::int64_t count,
@@ -26,8 +38,7 @@ void dropout_factors(std::uint64_t key, Draw purpose, std::uint32_t layer, std::
     philox_run(key, static_cast<std::uint32_t>((first + static_cast<std::uint64_t>(done)) / 8), purpose, layer, words);
     std::memcpy(lane, words, sizeof lane);
     const int here = static_cast<int>(std::min<std::int64_t>(kLanes, count - done));
-    T* o = out + done;
-    for (int k = 0; k < here; ++k) o[k] = std::uint32_t{lane[k]} >= threshold ? scale : T(0);
+    run_wide<Choose>(here, static_cast<const std::uint16_t*>(lane), threshold, scale, out + done);
   }
 }
 
