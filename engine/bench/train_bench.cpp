@@ -90,6 +90,7 @@ double step_flop(const ModelConfig& c, const Packed& packed) {
 
 void bench_training(const NetworkBenchOptions& o, const BenchSink& sink) {
   constexpr std::int64_t kBatches = 4;
+  constexpr int kParts = 4;
   forget_peak();
   const std::vector<Batch> batches = made_up_batches(o.size, o.batch_size, kBatches);
   const std::unique_ptr<Model> model = make_model(o.config, o.place);
@@ -112,9 +113,16 @@ void bench_training(const NetworkBenchOptions& o, const BenchSink& sink) {
     return seconds;
   };
   each_batch();  // memory grows to its size
-  for (auto& t : times) t.clear();
-  for (double spent = 0; spent < o.seconds || times[0].size() < 2;) spent += each_batch();
   const double peak = peak_memory_mib();
+  for (auto& t : times) t.clear();
+  // On a shared machine both the step and the ceiling change from second to second: the one is measured in between the other.
+  std::vector<double> ceilings{o.ceilings.flop_per_s};
+  for (int part = 1; part <= kParts; ++part) {
+    for (double spent = 0; spent < o.seconds / kParts || times[0].empty();) spent += each_batch();
+    ceilings.push_back(measure_product_ceiling(o.place));
+  }
+  const double ceiling = median(ceilings);
+  for (double& c : ceilings) c *= 1e-9;  // for the reader
 
   double seconds = 0, flop = 0, molecules = 0, atoms = 0, pairs = 0;
   std::size_t bytes = 0;
@@ -144,7 +152,7 @@ void bench_training(const NetworkBenchOptions& o, const BenchSink& sink) {
                .value = molecules / seconds,
                .unit = "molecules/s",
                .correct = finite && found.loss <= (bf16 ? 1e-2 : 1e-5) && found.gradient <= (bf16 ? 5e-2 : 1e-4),
-               .share_of_floor = flop / seconds / o.ceilings.flop_per_s};
+               .share_of_floor = flop / seconds / ceiling};
   row.detail = {{"place", model->place()},
                 {"batch", o.batch_size},
                 {"ms", 1e3 * seconds / kBatches},
@@ -153,6 +161,7 @@ void bench_training(const NetworkBenchOptions& o, const BenchSink& sink) {
                 {"pairs_per_s", pairs / seconds},
                 {"gflop_per_molecule", 1e-9 * flop / molecules},
                 {"gflop_per_s", 1e-9 * flop / seconds},
+                {"ceilings_gflop_per_s", ceilings},
                 {"activations_mib", static_cast<double>(bytes) / 1048576},
                 {"loss_error", found.loss},
                 {"gradient_error", found.gradient},

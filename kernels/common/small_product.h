@@ -4,8 +4,11 @@
 // where they lie.
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include "kernels/common/simd.h"
+#include "kernels/common/wide.h"
 
 namespace moleblend::simd {
 
@@ -76,6 +79,91 @@ inline void product_panel(std::int64_t m, std::int64_t k, LeftOperand<T> a, cons
   }
 }
 
+#if defined(__x86_64__)
+
+/// product_tile() in vectors of 16 floats, and where N columns are no whole number of those, one of 8. With twice the registers tiles are
+/// higher too. An element's arithmetic is the same.
+template <int R, int N>
+MOLEBLEND_AVX512 [[gnu::noinline]] void product_tile_avx512(std::int64_t k, const LeftOperand<float>& a, const float* b,
+                                                            std::int64_t ldb, float* c, std::int64_t ldc, bool add) {
+  using Wide [[gnu::vector_size(64)]] = float;
+  constexpr int kWide = N / 16, kHalf = N % 16 / 8;
+  Wide sum[R][kWide > 0 ? kWide : 1] = {};
+  Vector<float> rest[R] = {};
+  const float* left = a.data;
+  const std::int64_t row = a.row, column = a.column;
+  for (std::int64_t p = 0; p < k; ++p, left += column, b += ldb) {
+    Wide right[kWide > 0 ? kWide : 1];
+    Vector<float> last{};
+#pragma GCC unroll 2
+    for (int v = 0; v < kWide; ++v) std::memcpy(&right[v], b + 16 * v, sizeof right[v]);
+    if (kHalf) last = load(b + 16 * kWide);
+#pragma GCC unroll 12
+    for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kWide; ++v) sum[i][v] += left[i * row] * right[v];
+      if (kHalf) rest[i] += left[i * row] * last;
+    }
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kWide; ++v) {
+      float* out = c + i * ldc + 16 * v;
+      Wide former{};
+      if (add) std::memcpy(&former, out, sizeof former);
+      if (add) sum[i][v] += former;
+      std::memcpy(out, &sum[i][v], sizeof former);
+    }
+    float* out = c + i * ldc + 16 * kWide;
+    if (kHalf) store(out, add ? load(out) + rest[i] : rest[i]);
+  }
+}
+
+/// All rows of N columns, in tiles of about the same height.
+template <int N>
+inline void product_panel_avx512(std::int64_t m, std::int64_t k, LeftOperand<float> a, const float* b, std::int64_t ldb,
+                                 float* c, std::int64_t ldc, bool add) {
+  constexpr int kRows = N <= 16 ? 12 : 8;
+  using Tile =
+      void (*)(std::int64_t, const LeftOperand<float>&, const float*, std::int64_t, float*, std::int64_t, bool);
+  static constexpr auto kTiles = []<int... R>(std::integer_sequence<int, R...>) {
+    return std::array<Tile, kRows>{product_tile_avx512<R + 1, N>...};
+  }
+  (std::make_integer_sequence<int, kRows>());
+  for (std::int64_t tiles = (m + kRows - 1) / kRows; tiles > 0; --tiles) {
+    const std::int64_t rows = (m + tiles - 1) / tiles;
+    kTiles[static_cast<std::size_t>(rows - 1)](k, a, b, ldb, c, ldc, add);
+    a.data += rows * a.row;
+    c += rows * ldc;
+    m -= rows;
+  }
+}
+
+#endif
+
+/// The first columns of small_product(), whole vectors of 8 floats; returns how many.
+inline std::int64_t product_columns_avx512([[maybe_unused]] std::int64_t m, [[maybe_unused]] std::int64_t n,
+                                           [[maybe_unused]] std::int64_t k,
+                                           [[maybe_unused]] const LeftOperand<float>& a,
+                                           [[maybe_unused]] const float* b, [[maybe_unused]] std::int64_t ldb,
+                                           [[maybe_unused]] float* c, [[maybe_unused]] std::int64_t ldc,
+                                           [[maybe_unused]] bool add) {
+  std::int64_t j = 0;
+#if defined(__x86_64__)
+  for (std::int64_t left = n / 8; left > 0;) {
+    const std::int64_t take = left == 5 ? 3 : std::min<std::int64_t>(left, 4);
+    if (take == 4) product_panel_avx512<32>(m, k, a, b + j, ldb, c + j, ldc, add);
+    if (take == 3) product_panel_avx512<24>(m, k, a, b + j, ldb, c + j, ldc, add);
+    if (take == 2) product_panel_avx512<16>(m, k, a, b + j, ldb, c + j, ldc, add);
+    if (take == 1) product_panel_avx512<8>(m, k, a, b + j, ldb, c + j, ldc, add);
+    left -= take;
+    j += 8 * take;
+  }
+#endif
+  return j;
+}
+
 /// C [m, n] = A [m, k] · B [k, n], or added to C; B and C row-major with leading dimensions. Each element's sum runs
 /// over k in order, so that it does not depend on m or n.
 template <class T>
@@ -83,6 +171,8 @@ inline void small_product(std::int64_t m, std::int64_t n, std::int64_t k, const 
                           std::int64_t ldb, T* c, std::int64_t ldc, bool add = false) {
   constexpr std::int64_t w = kLanes<T>;
   std::int64_t j = 0;
+  if constexpr (std::is_same_v<T, float>)
+    if (has_avx512()) j = product_columns_avx512(m, n, k, a, b, ldb, c, ldc, add);
   while (n - j >= w) {
     // Four vectors are two panels of two, not three and one: a lone vector leaves half of the multiply-adds idle.
     const std::int64_t left = (n - j) / w;
