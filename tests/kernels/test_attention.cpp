@@ -265,23 +265,38 @@ TEST(Attention, VectorExponential) {
   EXPECT_TRUE(std::isnan(f(std::numeric_limits<float>::quiet_NaN())));
 }
 
-TEST(Attention, SmallProductOfAnyShape) {
-  for (const std::int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 13, 24, 31})
-    for (const std::int64_t n : {1, 4, 5, 8, 16, 19, 24, 32, 40, 64})
-      for (const bool transposed : {false, true}) {
-        const std::int64_t k = 11;
-        const auto a = random_values(static_cast<std::size_t>(m * k), 1),
-                   b = random_values(static_cast<std::size_t>(k * (n + 3)), 2);
-        auto c = random_values(static_cast<std::size_t>(m * n), 3);
-        auto expected = c;
-        for (std::int64_t i = 0; i < m; ++i)
-          for (std::int64_t j = 0; j < n; ++j)
-            for (std::int64_t p = 0; p < k; ++p)
-              expected[size_t(i * n + j)] += a[size_t(transposed ? p * m + i : i * k + p)] * b[size_t(p * (n + 3) + j)];
-        const simd::LeftOperand<double> left{a.data(), transposed ? 1 : k, transposed ? m : 1};
-        simd::small_product(m, n, k, left, b.data(), n + 3, c.data(), n, true);
-        expect_close<double, double>(c, expected, 1e-14);
-      }
+template <class T>
+void expect_small_product_of_any_shape(double tolerance) {
+  for (const std::int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 24, 25, 31})
+    for (const std::int64_t n : {1, 4, 5, 8, 16, 19, 24, 32, 40, 48, 56, 64})
+      for (const bool transposed : {false, true})
+        for (const bool add : {false, true}) {
+          const std::int64_t k = 11;
+          const auto values = [](std::int64_t count, std::uint64_t seed) {
+            const std::vector<double> x = random_values(static_cast<std::size_t>(count), seed);
+            return std::vector<T>(x.begin(), x.end());
+          };
+          const auto a = values(m * k, 1), b = values(k * (n + 3), 2);
+          auto c = values(m * n, 3);
+          std::vector<double> expected(c.size());
+          for (std::int64_t i = 0; i < m; ++i)
+            for (std::int64_t j = 0; j < n; ++j) {
+              const auto element = [&](std::int64_t p) { return a[size_t(transposed ? p * m + i : i * k + p)]; };
+              double sum = add ? c[size_t(i * n + j)] : 0;
+              for (std::int64_t p = 0; p < k; ++p) sum += double(element(p)) * b[size_t(p * (n + 3) + j)];
+              expected[size_t(i * n + j)] = sum;
+            }
+          const simd::LeftOperand<T> left{a.data(), transposed ? 1 : k, transposed ? m : 1};
+          simd::small_product(m, n, k, left, b.data(), n + 3, c.data(), n, add);
+          expect_close<T, double>(c, expected, tolerance);
+        }
+}
+// Twelve roundings of sums of a few units.
+TEST(Attention, SmallProductOfAnyShapeFloat) {
+  expect_small_product_of_any_shape<float>(5e-6);
+}
+TEST(Attention, SmallProductOfAnyShapeDouble) {
+  expect_small_product_of_any_shape<double>(1e-14);
 }
 
 }  // namespace
