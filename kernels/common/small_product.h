@@ -140,17 +140,10 @@ inline void product_panel_avx512(std::int64_t m, std::int64_t k, LeftOperand<flo
   }
 }
 
-#endif
-
 /// The first columns of small_product(), whole vectors of 8 floats; returns how many.
-inline std::int64_t product_columns_avx512([[maybe_unused]] std::int64_t m, [[maybe_unused]] std::int64_t n,
-                                           [[maybe_unused]] std::int64_t k,
-                                           [[maybe_unused]] const LeftOperand<float>& a,
-                                           [[maybe_unused]] const float* b, [[maybe_unused]] std::int64_t ldb,
-                                           [[maybe_unused]] float* c, [[maybe_unused]] std::int64_t ldc,
-                                           [[maybe_unused]] bool add) {
+inline std::int64_t product_columns_avx512(std::int64_t m, std::int64_t n, std::int64_t k, const LeftOperand<float>& a,
+                                           const float* b, std::int64_t ldb, float* c, std::int64_t ldc, bool add) {
   std::int64_t j = 0;
-#if defined(__x86_64__)
   for (std::int64_t left = n / 8; left > 0;) {
     const std::int64_t take = left == 5 ? 3 : std::min<std::int64_t>(left, 4);
     if (take == 4) product_panel_avx512<32>(m, k, a, b + j, ldb, c + j, ldc, add);
@@ -160,9 +153,10 @@ inline std::int64_t product_columns_avx512([[maybe_unused]] std::int64_t m, [[ma
     left -= take;
     j += 8 * take;
   }
-#endif
   return j;
 }
+
+#endif
 
 /// C [m, n] = A [m, k] · B [k, n], or added to C; B and C row-major with leading dimensions. Each element's sum runs
 /// over k in order, so that it does not depend on m or n.
@@ -171,8 +165,10 @@ inline void small_product(std::int64_t m, std::int64_t n, std::int64_t k, const 
                           std::int64_t ldb, T* c, std::int64_t ldc, bool add = false) {
   constexpr std::int64_t w = kLanes<T>;
   std::int64_t j = 0;
+#if defined(__x86_64__)
   if constexpr (std::is_same_v<T, float>)
     if (has_avx512()) j = product_columns_avx512(m, n, k, a, b, ldb, c, ldc, add);
+#endif
   while (n - j >= w) {
     // Four vectors are two panels of two, not three and one: a lone vector leaves half of the multiply-adds idle.
     const std::int64_t left = (n - j) / w;
