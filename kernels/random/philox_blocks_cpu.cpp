@@ -13,10 +13,9 @@ namespace moleblend {
 namespace {
 
 using Lanes = simd::VectorOf<float>::bits;  // a counter word of eight blocks
-constexpr int kLanes = 8;
 
 /// High and low halves of a · m. Vector types have no product of 32 bits by 32 to 64, hence the one intrinsic.
-inline void multiply(Lanes a, std::uint32_t m, Lanes& high, Lanes& low) {
+inline void multiply(const Lanes& a, std::uint32_t m, Lanes& high, Lanes& low) {
 #if defined(__AVX2__)
   const Lanes factor = Lanes{} + m, upper = __builtin_shufflevector(a, a, 1, 1, 3, 3, 5, 5, 7, 7);
   const auto even = (Lanes)_mm256_mul_epu32((__m256i)a, (__m256i)factor);
@@ -24,7 +23,7 @@ inline void multiply(Lanes a, std::uint32_t m, Lanes& high, Lanes& low) {
   high = __builtin_shufflevector(even, odd, 1, 9, 3, 11, 5, 13, 7, 15);
   low = __builtin_shufflevector(even, odd, 0, 8, 2, 10, 4, 12, 6, 14);
 #else
-  for (int l = 0; l < kLanes; ++l) {
+  for (int l = 0; l < 8; ++l) {
     const std::uint64_t product = std::uint64_t{a[l]} * m;
     high[l] = static_cast<std::uint32_t>(product >> 32);
     low[l] = static_cast<std::uint32_t>(product);
@@ -32,8 +31,8 @@ inline void multiply(Lanes a, std::uint32_t m, Lanes& high, Lanes& low) {
 #endif
 }
 
-/// words [4 · kLanes]: the words of eight blocks, block after block.
-inline void store_blocks(Lanes c0, Lanes c1, Lanes c2, Lanes c3, std::uint32_t* words) {
+/// words [32]: the words of eight blocks, block after block.
+inline void store_blocks(const Lanes& c0, const Lanes& c1, const Lanes& c2, const Lanes& c3, std::uint32_t* words) {
   // Pairs of words, then whole blocks: 0 and 4, 1 and 5, 2 and 6, 3 and 7.
   const auto low01 = __builtin_shufflevector(c0, c1, 0, 8, 1, 9, 4, 12, 5, 13);
   const auto high01 = __builtin_shufflevector(c0, c1, 2, 10, 3, 11, 6, 14, 7, 15);
@@ -54,7 +53,8 @@ inline void store_blocks(Lanes c0, Lanes c1, Lanes c2, Lanes c3, std::uint32_t* 
 
 using Lanes16 [[gnu::vector_size(64)]] = std::uint32_t;
 
-MOLEBLEND_AVX512 inline void multiply16(Lanes16 a, std::uint32_t m, Lanes16& high, Lanes16& low) {
+// Both take references: what calls them is inlined into a function for AVX-512, but is none by itself.
+MOLEBLEND_AVX512 inline void multiply(const Lanes16& a, std::uint32_t m, Lanes16& high, Lanes16& low) {
   const Lanes16 factor = Lanes16{} + m,
                 upper = __builtin_shufflevector(a, a, 1, 1, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15);
   // With a mask of all lanes: g++ 12 warns of what the plain one is made of.
@@ -65,7 +65,8 @@ MOLEBLEND_AVX512 inline void multiply16(Lanes16 a, std::uint32_t m, Lanes16& hig
 }
 
 /// Words [64] of sixteen blocks, block after block.
-MOLEBLEND_AVX512 inline void store_blocks16(Lanes16 c0, Lanes16 c1, Lanes16 c2, Lanes16 c3, std::uint32_t* words) {
+MOLEBLEND_AVX512 inline void store_blocks(const Lanes16& c0, const Lanes16& c1, const Lanes16& c2, const Lanes16& c3,
+                                          std::uint32_t* words) {
   const auto low01 = __builtin_shufflevector(c0, c1, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
   const auto high01 = __builtin_shufflevector(c0, c1, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
   const auto low23 = __builtin_shufflevector(c2, c3, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
@@ -91,63 +92,30 @@ MOLEBLEND_AVX512 inline void store_blocks16(Lanes16 c0, Lanes16 c1, Lanes16 c2, 
   std::memcpy(words, in_order, sizeof in_order);
 }
 
-/// philox_run() in vectors of twice the width: two groups are all of it.
-MOLEBLEND_AVX512 void philox_run_avx512(std::uint64_t key, std::uint32_t first_block, Draw purpose, std::uint32_t layer,
-                                        std::uint32_t* words) {
-  constexpr int kGroups = 2, kWide = 16;
-  static_assert(kPhiloxRun == kGroups * kWide);
-  constexpr Lanes16 kIndex = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  Lanes16 c0[kGroups], c1[kGroups], c2[kGroups], c3[kGroups];
-  for (int g = 0; g < kGroups; ++g) {
-    c0[g] = kIndex + (first_block + static_cast<std::uint32_t>(g * kWide));
-    c1[g] = Lanes16{} + static_cast<std::uint32_t>(purpose);
-    c2[g] = Lanes16{} + layer;
-    c3[g] = Lanes16{};
-  }
-  std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
-#pragma GCC unroll 10
-  for (int round = 0; round < 10; ++round) {
-#pragma GCC unroll 2
-    for (int g = 0; g < kGroups; ++g) {
-      Lanes16 high0, low0, high1, low1;
-      multiply16(c0[g], 0xD2511F53u, high0, low0);
-      multiply16(c2[g], 0xCD9E8D57u, high1, low1);
-      c0[g] = high1 ^ c1[g] ^ k0;
-      c2[g] = high0 ^ c3[g] ^ k1;
-      c1[g] = low1;
-      c3[g] = low0;
-    }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  for (int g = 0; g < kGroups; ++g) store_blocks16(c0[g], c1[g], c2[g], c3[g], words + 4 * g * kWide);
-}
-
 #endif
 
-}  // namespace
-
-void philox_run(std::uint64_t key, std::uint32_t first_block, Draw purpose, std::uint32_t layer, std::uint32_t* words) {
-#if defined(__x86_64__)
-  if (has_avx512()) return philox_run_avx512(key, first_block, purpose, layer, words);
-#endif
+template <class L>
+[[gnu::always_inline]] inline void draw_run(std::uint64_t key, std::uint32_t first_block, Draw purpose,
+                                            std::uint32_t layer, std::uint32_t* words) {
+  constexpr int kLanes = sizeof(L) / sizeof(std::uint32_t);
   constexpr int kGroups = 2;  // at a time, so that one's multiplications hide the other's latency
   static_assert(kPhiloxRun % (kGroups * kLanes) == 0);
-  constexpr Lanes kIndex = {0, 1, 2, 3, 4, 5, 6, 7};
+  L index;
+  for (std::uint32_t l = 0; l < kLanes; ++l) index[l] = l;
   for (int first = 0; first < kPhiloxRun; first += kGroups * kLanes) {
-    Lanes c0[kGroups], c1[kGroups], c2[kGroups], c3[kGroups];
+    L c0[kGroups], c1[kGroups], c2[kGroups], c3[kGroups];
     for (int g = 0; g < kGroups; ++g) {
-      c0[g] = kIndex + (first_block + static_cast<std::uint32_t>(first + g * kLanes));
-      c1[g] = Lanes{} + static_cast<std::uint32_t>(purpose);
-      c2[g] = Lanes{} + layer;
-      c3[g] = Lanes{};
+      c0[g] = index + (first_block + static_cast<std::uint32_t>(first + g * kLanes));
+      c1[g] = L{} + static_cast<std::uint32_t>(purpose);
+      c2[g] = L{} + layer;
+      c3[g] = L{};
     }
     std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
 #pragma GCC unroll 10
     for (int round = 0; round < 10; ++round) {
 #pragma GCC unroll 2
       for (int g = 0; g < kGroups; ++g) {
-        Lanes high0, low0, high1, low1;
+        L high0, low0, high1, low1;
         multiply(c0[g], 0xD2511F53u, high0, low0);
         multiply(c2[g], 0xCD9E8D57u, high1, low1);
         c0[g] = high1 ^ c1[g] ^ k0;
@@ -160,6 +128,22 @@ void philox_run(std::uint64_t key, std::uint32_t first_block, Draw purpose, std:
     }
     for (int g = 0; g < kGroups; ++g) store_blocks(c0[g], c1[g], c2[g], c3[g], words + 4 * (first + g * kLanes));
   }
+}
+
+#if defined(__x86_64__)
+MOLEBLEND_AVX512 void draw_run_avx512(std::uint64_t key, std::uint32_t first_block, Draw purpose, std::uint32_t layer,
+                                      std::uint32_t* words) {
+  draw_run<Lanes16>(key, first_block, purpose, layer, words);
+}
+#endif
+
+}  // namespace
+
+void philox_run(std::uint64_t key, std::uint32_t first_block, Draw purpose, std::uint32_t layer, std::uint32_t* words) {
+#if defined(__x86_64__)
+  if (has_avx512()) return draw_run_avx512(key, first_block, purpose, layer, words);
+#endif
+  draw_run<Lanes>(key, first_block, purpose, layer, words);
 }
 
 }  // namespace moleblend
