@@ -86,14 +86,14 @@ inline void product_panel(std::int64_t m, std::int64_t k, LeftOperand<T> a, cons
 template <int R, int N>
 MOLEBLEND_AVX512 [[gnu::noinline]] void product_tile_avx512(std::int64_t k, const LeftOperand<float>& a, const float* b,
                                                             std::int64_t ldb, float* c, std::int64_t ldc, bool add) {
-  using Wide [[gnu::vector_size(64)]] = float;
+  using Vector16 [[gnu::vector_size(64)]] = float;
   constexpr int kWide = N / 16, kHalf = N % 16 / 8;
-  Wide sum[R][kWide > 0 ? kWide : 1] = {};
+  Vector16 sum[R][kWide > 0 ? kWide : 1] = {};
   Vector<float> rest[R] = {};
   const float* left = a.data;
   const std::int64_t row = a.row, column = a.column;
   for (std::int64_t p = 0; p < k; ++p, left += column, b += ldb) {
-    Wide right[kWide > 0 ? kWide : 1];
+    Vector16 right[kWide > 0 ? kWide : 1];
     Vector<float> last{};
 #pragma GCC unroll 2
     for (int v = 0; v < kWide; ++v) std::memcpy(&right[v], b + 16 * v, sizeof right[v]);
@@ -110,7 +110,7 @@ MOLEBLEND_AVX512 [[gnu::noinline]] void product_tile_avx512(std::int64_t k, cons
 #pragma GCC unroll 2
     for (int v = 0; v < kWide; ++v) {
       float* out = c + i * ldc + 16 * v;
-      Wide former{};
+      Vector16 former{};
       if (add) std::memcpy(&former, out, sizeof former);
       if (add) sum[i][v] += former;
       std::memcpy(out, &sum[i][v], sizeof former);
