@@ -46,6 +46,16 @@ void await_change(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
 
 }  // namespace
 
+void await_zero(const std::atomic<std::uint32_t>& value) {
+  for (std::uint32_t left = value.load(std::memory_order_acquire); left != 0;
+       left = value.load(std::memory_order_acquire))
+    await_change(value, left);
+}
+
+void watch_a_little() {
+  for (int k = 0; k < kPausesALook; ++k) pause();
+}
+
 ThreadTeam::ThreadTeam(int threads) {
   keep_libraries_to_this_thread();
   for (int thread = 1; thread < threads; ++thread) others_.emplace_back([this, thread] { serve(thread); });
@@ -67,9 +77,7 @@ void ThreadTeam::run(void (*work)(void*, int), void* context) {
     region_.notify_all();
   }
   work(context, 0);
-  for (std::uint32_t left = working_.load(std::memory_order_acquire); left != 0;
-       left = working_.load(std::memory_order_acquire))
-    await_change(working_, left);
+  await_zero(working_);
 }
 
 void ThreadTeam::serve(int thread) {

@@ -8,6 +8,12 @@
 
 namespace moleblend {
 
+/// Waits until `value` is 0, which the thread that makes it so tells by notify_one(): watches for a tenth of a millisecond, then sleeps.
+void await_zero(const std::atomic<std::uint32_t>& value);
+
+/// One look of a thread that watches: tells the processor so, and takes about half a microsecond.
+void watch_a_little();
+
 /// The calling thread and `threads` - 1 others. Between regions the others watch for the next one for a tenth of a millisecond and then
 /// sleep: a region right behind another starts at once, and a machine that other programs share loses little to waiting threads.
 /// (OpenMP's run-time libraries wait for milliseconds by default, which made a step on a busy machine ten times longer.)

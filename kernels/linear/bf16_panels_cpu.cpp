@@ -182,9 +182,13 @@ MOLEBLEND_BF16 void multiply_bf16(std::int64_t depth, const View<bf16>& view, co
 MOLEBLEND_BF16 void round_rows_bf16(const View<float>& v, std::int64_t count, std::int64_t depth, bf16* out) {
   const std::int64_t stride = panel_depth<bf16>(depth);
   for (std::int64_t i = 0; i < count; ++i) {
-    for (std::int64_t p = 0; p < depth; p += 2 * kLanes)
+    for (std::int64_t p = 0; p < depth; p += 2 * kLanes) {
+      // Rows may be longer than what is taken of them: the processor does not find the next one by itself.
+      __builtin_prefetch(v.data + (i + 1) * v.row + p);
+      __builtin_prefetch(v.data + (i + 1) * v.row + p + kLanes);
       _mm512_mask_storeu_epi32(out + i * stride + p, first((stride - p) / 2),
                                (__m512i)load_rounded(v.data + i * v.row + p, depth - p));
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 // Linear maps: y = x · Wᵀ + b, and their gradients. rows >= 0; in, out > 0.
 //
-// CPU: products by panels_cpu.h, about as fast as oneDNN's on the models' shapes, and with the bias and its gradient on the way. The same
+// CPU: products by dense_product_cpu.h, about as fast as oneDNN's on the models' shapes, and with the bias and its gradient on the way. The same
 // bits for every number of threads, and for every instruction set that has fma. A Cpu with bf16_products rounds operands of float to bf16
 // (what is smaller than the smallest normal number becomes zero) and sums in float.
 // GPU: fp32 and bf16 by cuBLASLt, sums in float and never TF32. Deterministic for the same kind of GPU and version of cuBLASLt. A bias

@@ -199,35 +199,42 @@ std::int64_t scratch_size(std::int64_t rows, std::int64_t depth) {
 }
 
 template <class P>
-void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth, const View<Wide<P>>& a,
-                    const P* packed_b, Start<Wide<P>> start, Wide<P>* c, std::int64_t ldc, P* scratch, Wide<P>* sums) {
-  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(P));
+BlockOfA<P> block_of_a(std::int64_t rows, std::int64_t columns, std::int64_t depth, const View<Wide<P>>& a, P* scratch,
+                       Wide<P>* sums) {
   // Packing costs about one and a half percent of a product with 256 columns; reading in place two percent of any.
   constexpr std::int64_t kFewColumns = 512;
-  const Kernel<P>& k = kernel<P>();
-  auto* const edge = reinterpret_cast<Wide<P>*>(scratch);
-  P* const packed_a = scratch + kLargestTile<P>;
-  const std::int64_t deep = panel_depth<P>(depth);
-  // Where tile i of A lies, and which way its rows and depths go.
+  const std::int64_t tile_rows = kernel<P>().rows;
+  P* const packed = scratch + kLargestTile<P>;
+  BlockOfA<P> block{rows, depth, 0, {}, {packed, kTogether<P>, kTogether<P> * tile_rows}};
   const bool along = a.row != 1;
-  std::int64_t in_place = 0;
-  View<P> packed{packed_a, kTogether<P>, kTogether<P> * k.rows};
   if constexpr (std::is_same_v<P, bf16>) {
     // Rows that lie along the depth stay rows: rounding them is all that they need, and a broadcast takes two of their elements.
-    if (along) packed = {packed_a, deep, kTogether<P>};
-    if (along)
-      round_rows(a, rows, depth, round_up(rows, k.rows), packed_a);
-    else
-      pack<P>(a, rows, depth, k.rows, packed_a, sums);
+    if (along) {
+      block.packed = {packed, panel_depth<P>(depth), kTogether<P>};
+      round_rows(a, rows, depth, round_up(rows, tile_rows), packed);
+    } else {
+      pack<P>(a, rows, depth, tile_rows, packed, sums);
+    }
   } else {
     // Rows that no tile is full of are packed in any case: the kernel would read past them.
-    if (along && columns <= kFewColumns) in_place = rows / k.rows * k.rows;
-    if (in_place < rows) pack<P>(a.from(in_place, 0), rows - in_place, depth, k.rows, packed_a, sums);
+    if (along && columns <= kFewColumns) block.in_place = rows / tile_rows * tile_rows;
+    block.where_it_lies = a;
+    if (block.in_place < rows)
+      pack<P>(a.from(block.in_place, 0), rows - block.in_place, depth, tile_rows, packed, sums);
   }
+  return block;
+}
+
+template <class P>
+void multiply_block(const BlockOfA<P>& a, std::int64_t columns, const P* packed_b, Start<Wide<P>> start, Wide<P>* c,
+                    std::int64_t ldc, P* scratch, bool more) {
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(P));
+  const Kernel<P>& k = kernel<P>();
+  auto* const edge = reinterpret_cast<Wide<P>*>(scratch);
+  const std::int64_t rows = a.rows, deep = panel_depth<P>(a.depth);
   const auto tile_of_a = [&](std::int64_t i) -> View<P> {
-    if constexpr (!std::is_same_v<P, bf16>)
-      if (i < in_place) return a.from(i, 0);
-    return {packed.data + (i - in_place) * deep, packed.row, packed.column};
+    if (i < a.in_place) return a.where_it_lies.from(i, 0);
+    return {a.packed.data + (i - a.in_place) * deep, a.packed.row, a.packed.column};
   };
   // While a panel of B is worked on, a tile at a time, as large a piece of the next one is fetched.
   const std::int64_t panel = k.columns * deep, tiles = (rows + k.rows - 1) / k.rows,
@@ -236,7 +243,7 @@ void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth,
     const std::int64_t tile_columns = std::min(k.columns, columns - j);
     const P* const panel_b = packed_b + j * deep;
     const P* ahead = panel_b + panel;
-    const P* const ahead_end = j + k.columns < columns ? ahead + panel : ahead;
+    const P* const ahead_end = more || j + k.columns < columns ? ahead + panel : ahead;
     for (std::int64_t i = 0; i < rows; i += k.rows) {
       for (const P* piece_end = std::min(ahead + piece, ahead_end); ahead < piece_end; ahead += kLine)
         __builtin_prefetch(ahead, 0, 2);
@@ -264,11 +271,14 @@ template void pack(const View<double>&, std::int64_t, std::int64_t, std::int64_t
 template std::int64_t scratch_size<float>(std::int64_t, std::int64_t);
 template std::int64_t scratch_size<double>(std::int64_t, std::int64_t);
 template std::int64_t scratch_size<bf16>(std::int64_t, std::int64_t);
-template void multiply_block(std::int64_t, std::int64_t, std::int64_t, const View<float>&, const float*, Start<float>,
-                             float*, std::int64_t, float*, float*);
-template void multiply_block(std::int64_t, std::int64_t, std::int64_t, const View<double>&, const double*,
-                             Start<double>, double*, std::int64_t, double*, double*);
-template void multiply_block(std::int64_t, std::int64_t, std::int64_t, const View<float>&, const bf16*, Start<float>,
-                             float*, std::int64_t, bf16*, float*);
+template BlockOfA<float> block_of_a(std::int64_t, std::int64_t, std::int64_t, const View<float>&, float*, float*);
+template BlockOfA<double> block_of_a(std::int64_t, std::int64_t, std::int64_t, const View<double>&, double*, double*);
+template BlockOfA<bf16> block_of_a(std::int64_t, std::int64_t, std::int64_t, const View<float>&, bf16*, float*);
+template void multiply_block(const BlockOfA<float>&, std::int64_t, const float*, Start<float>, float*, std::int64_t,
+                             float*, bool);
+template void multiply_block(const BlockOfA<double>&, std::int64_t, const double*, Start<double>, double*, std::int64_t,
+                             double*, bool);
+template void multiply_block(const BlockOfA<bf16>&, std::int64_t, const bf16*, Start<float>, float*, std::int64_t,
+                             bf16*, bool);
 
 }  // namespace moleblend::panels

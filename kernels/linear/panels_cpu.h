@@ -103,15 +103,28 @@ constexpr std::int64_t packed_size(std::int64_t count, std::int64_t depth, std::
   return round_up(round_up(count, width) * round_up(depth, 2) + 8, 32);
 }
 
-/// Room that multiply_block() needs for `rows` rows of a of a depth.
+/// A block of A, [rows, depth] with rows <= kRows<P>, as kernels take it: its first rows may be read where they lie, the others are packed.
+template <class P>
+struct BlockOfA {
+  std::int64_t rows, depth;
+  std::int64_t in_place;  // rows; a multiple of the kernel's
+  View<P> where_it_lies, packed;
+};
+
+/// Room that the two functions below need together: what is packed of `rows` rows of a depth, and a tile that is not full.
 template <class P>
 std::int64_t scratch_size(std::int64_t rows, std::int64_t depth);
 
-/// c [rows, columns] = start + a · b, b in panels. `a` [rows, depth], rows <= kRows<P>, is packed first, unless it can be read in place and
-/// serves few panels only. `sums` as of pack(a).
+/// Rows [rows, depth] of a, to be multiplied with `columns` columns: packed into `scratch`, unless they can be read in place and serve few
+/// columns only. `sums` as of pack(a).
 template <class P>
-void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t depth, const View<Wide<P>>& a,
-                    const P* packed_b, Start<Wide<P>> start, Wide<P>* c, std::int64_t ldc, P* scratch,
-                    Wide<P>* sums = nullptr);
+BlockOfA<P> block_of_a(std::int64_t rows, std::int64_t columns, std::int64_t depth, const View<Wide<P>>& a, P* scratch,
+                       Wide<P>* sums = nullptr);
+
+/// c [rows, columns] = start + a · b, b in panels. `scratch` is the calling thread's, which need not be the one that packed a. `more`: another
+/// panel lies behind these and is wanted next.
+template <class P>
+void multiply_block(const BlockOfA<P>& a, std::int64_t columns, const P* packed_b, Start<Wide<P>> start, Wide<P>* c,
+                    std::int64_t ldc, P* scratch, bool more = false);
 
 }  // namespace moleblend::panels

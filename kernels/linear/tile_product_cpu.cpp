@@ -33,8 +33,9 @@ void tile_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int64
       const std::int64_t columns = std::min(kColumns, n - j);
       pack<T>(columns_of_b.from(j, p), columns, depth, tile_columns, packed_b);
       for (std::int64_t i = 0; i < m; i += height) {
-        multiply_block<T>(std::min(height, m - i), columns, depth, rows_of_a.from(i, p), packed_b, start,
-                          c + i * ldc + j, ldc, packed_b + b_size);
+        T* const scratch = packed_b + b_size;
+        const BlockOfA<T> block = block_of_a<T>(std::min(height, m - i), columns, depth, rows_of_a.from(i, p), scratch);
+        multiply_block<T>(block, columns, packed_b, start, c + i * ldc + j, ldc, scratch);
       }
     }
   }

@@ -289,6 +289,31 @@ void check_reruns(bool in_bf16 = false) {
     }
   }
 }
+/// Fewer blocks of rows than threads, and several depths: some threads have nothing of their own and take panels of the others, again and
+/// again, in an order that differs from run to run.
+template <class T>
+void check_help(bool in_bf16 = false) {
+  const Map<T> map(60, 2000, 160);
+  std::vector<T> alone(map.dy.size()), together(map.dy.size());
+  Cpu one({1, in_bf16}), many({7, in_bf16});
+  linear_forward(one, map.forward(alone.data()));
+  for (int run = 0; run < 60; ++run) {
+    std::fill(together.begin(), together.end(), std::numeric_limits<T>::quiet_NaN());
+    linear_forward(many, map.forward(together.data()));
+    ASSERT_TRUE(together == alone) << "run " << run;
+  }
+}
+TEST(Linear, ThreadsThatHelpChangeNoBitFloat) {
+  check_help<float>();
+}
+TEST(Linear, ThreadsThatHelpChangeNoBitBf16) {
+  if (!has_bf16_products()) GTEST_SKIP() << "this processor has no AVX512-BF16";
+  check_help<float>(true);
+}
+TEST(Linear, ThreadsThatHelpChangeNoBitDouble) {
+  check_help<double>();
+}
+
 TEST(Linear, RerunsAreBitIdenticalFloat) {
   check_reruns<float>();
 }
