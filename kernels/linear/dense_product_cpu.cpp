@@ -19,12 +19,12 @@ bool cut_by_columns(std::int64_t row_tiles, std::int64_t column_tiles, int threa
   return 10 * tiles(row_tiles, threads) * column_tiles > 11 * row_tiles * tiles(column_tiles, threads);
 }
 
-/// A block of rows at one depth, whose panels of columns are taken one at a time, by the thread that packed it and by those that help.
+/// A block of rows at one depth, whose panels of columns are taken one at a time, by the thread that packed it and by those that help. Who has
+/// taken a panel may read the block until it counts that panel as finished; only then does its owner write it anew.
 template <class P>
 struct alignas(64) OpenBlock {
-  std::atomic<std::int64_t> next;  // panel that is taken next; none is left from `panels` on
-  std::atomic<std::uint32_t> unfinished =
-      0;  // panels; whoever has taken one may read the rest until it has finished it
+  std::atomic<std::int64_t> next;             // panel that is taken next; none is left from `panels` on
+  std::atomic<std::uint32_t> unfinished = 0;  // panels
   BlockOfA<P> a = {};
   const P* packed_b = nullptr;  // of this depth
   Start<Wide<P>> start = {};
