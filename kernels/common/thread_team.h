@@ -8,7 +8,7 @@
 
 namespace moleblend {
 
-/// Waits until `value` is 0, which the thread that makes it so tells by notify_one(): watches for a tenth of a millisecond, then sleeps.
+/// Waits until `value` is 0, of which the thread that makes it so notifies: watches for a tenth of a millisecond, then sleeps.
 void await_zero(const std::atomic<std::uint32_t>& value);
 
 /// One look of a thread that watches: tells the processor so, and takes about half a microsecond.

@@ -2,8 +2,9 @@
 // A matrix product on all threads of the CPU.
 //
 // Each thread packs its part of B for all; then blocks of rows of C go to threads as they come. A thread that finds no more rows helps those
-// that are still at work: it takes panels of their columns, with the rows of A that they have packed. So blocks can be large, and still all
-// threads end within the time of one panel of each other, whatever else holds them up.
+// that are still at work: it takes panels of their columns, with the rows of A that they have packed. So blocks can be large, and still a
+// thread that is held up between panels keeps the others waiting for no more than one. Where C has so few rows that columns share out clearly
+// more evenly, each thread works on its own columns instead.
 
 #include "kernels/common/cpu.h"
 #include "kernels/linear/panels_cpu.h"
