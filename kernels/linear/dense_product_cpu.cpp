@@ -38,7 +38,7 @@ class Work {
  public:
   using T = Wide<P>;
 
-  Work(Cpu& cpu, const DenseProduct<T>& p) : cpu_(cpu), p_(p), tile_rows_(kernel<P>().rows) {
+  Work(Cpu& cpu, const DenseProduct<T>& p) : cpu_(cpu), p_(p) {
     // Elements in 8 MiB, which stay in the third-level cache.
     constexpr std::int64_t kShared = (std::int64_t{8} << 20) / static_cast<std::int64_t>(sizeof(P));
     together_ = std::clamp<std::int64_t>(kShared / block_of_b(), 1, tiles(p.k, step_)) * step_;
@@ -160,7 +160,7 @@ class Work {
 
   Cpu& cpu_;
   const DenseProduct<T>& p_;
-  const std::int64_t tile_rows_, tile_columns_ = kernel<P>().columns;
+  const std::int64_t tile_rows_ = kernel<P>().rows, tile_columns_ = kernel<P>().columns;
   const std::int64_t panels_ = tiles(p_.n, tile_columns_);
   const std::int64_t step_ = depth_block<P>(p_.k);
   std::int64_t together_, height_;  // depths that B is packed of at a time, rows of a block
