@@ -22,7 +22,7 @@ template <int N, class T>
 __device__ __forceinline__ void activate(const GeluForward<T>& a, std::int64_t at, float (&v)[N]) {
   load<N>(a.x + at, v);
 #pragma unroll
-  for (int k = 0; k < N; ++k) v[k] = cuda::gelu(v[k]);
+  for (int k = 0; k < N; ++k) v[k] = cuda::gelu<T>(v[k]);
 }
 template <int N, class T>
 __device__ __forceinline__ void activate(const GeluBackward<T>& a, std::int64_t at, float (&v)[N]) {
@@ -30,7 +30,7 @@ __device__ __forceinline__ void activate(const GeluBackward<T>& a, std::int64_t 
   load<N>(a.x + at, x);
   load<N>(a.dy + at, v);
 #pragma unroll
-  for (int k = 0; k < N; ++k) v[k] *= cuda::gelu_derivative(x[k]);
+  for (int k = 0; k < N; ++k) v[k] *= cuda::gelu_derivative<T>(x[k]);
 }
 template <class T>
 __device__ __forceinline__ T* output(const GeluForward<T>& a) {
@@ -66,17 +66,19 @@ __global__ void __launch_bounds__(kThreads) with_dropout(const Args a, int rows_
   const std::int64_t end = begin + rows_per_block < a.rows ? begin + rows_per_block : a.rows;
   // The place steps by whole rows and a rest, so that only the first one takes a division.
   const unsigned step_rows = kThreads / octets, step_octets = kThreads % octets;
+  const std::uint32_t threshold = upper_threshold(a.dropout);
+  const auto scale = static_cast<float>(a.dropout.scale);
   std::int64_t row = begin + threadIdx.x / octets;
   unsigned octet = threadIdx.x % octets;
   while (row < end) {
     const std::int64_t b = a.packed.token_molecule[row];
     const std::int64_t block = (row - a.packed.token_offset(b)) * octets + octet;
-    float v[8], factor[8];
+    float v[8];
     activate<8>(a, row * a.features + octet * 8, v);
-    dropout_factors(a.molecule_key[b], Draw::activation_dropout, a.layer, static_cast<std::uint32_t>(block), a.dropout,
-                    factor);
+    const PhiloxWords draws =
+        philox_words(a.molecule_key[b], static_cast<std::uint32_t>(block), Draw::activation_dropout, a.layer);
 #pragma unroll
-    for (int k = 0; k < 8; ++k) v[k] *= factor[k];
+    for (int k = 0; k < 8; ++k) v[k] = keeps_element(draws, k, threshold) ? v[k] * scale : 0.0f;
     store<8>(output(a) + row * a.features + octet * 8, v);
     row += step_rows;
     octet += step_octets;

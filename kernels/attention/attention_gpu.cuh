@@ -5,6 +5,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/common/cuda/cuda.cuh"
+#include "kernels/random/dropout.cuh"
 
 namespace moleblend::attention_gpu {
 
@@ -27,23 +28,23 @@ void for_each_class(const Packed& p, F&& f) {
 /// Dropout draws of one head. Blocks of eight elements never cross a row: rows are numbered with a stride of round_up(n, 8).
 struct HeadDraws {
   bool active;
-  std::uint32_t threshold, layer;
+  std::uint32_t threshold, layer;  // upper_threshold()
   std::uint64_t key;
   std::uint32_t first, row_blocks;  // blocks before this head; blocks of a row
   float scale;                      // of what is kept
 
   /// Of row i, columns 8 column_block … + 7.
   __device__ __forceinline__ PhiloxWords draw(int i, int column_block) const {
-    return philox(key, first + static_cast<std::uint32_t>(i) * row_blocks + static_cast<std::uint32_t>(column_block),
-                  Draw::attention_dropout, layer);
+    return cuda::philox_words(
+        key, first + static_cast<std::uint32_t>(i) * row_blocks + static_cast<std::uint32_t>(column_block),
+        Draw::attention_dropout, layer);
   }
   /// Bit c: column c of the block is kept.
   __device__ __forceinline__ unsigned keep_bits(int i, int column_block) const {
     const PhiloxWords w = draw(i, column_block);
     unsigned bits = 0;
 #pragma unroll
-    for (int c = 0; c < 8; ++c)
-      bits |= static_cast<unsigned>((w.word[c / 2] >> (16 * (c % 2)) & 0xFFFFu) >= threshold) << c;
+    for (int c = 0; c < 8; ++c) bits |= static_cast<unsigned>(cuda::keeps_element(w, c, threshold)) << c;
     return bits;
   }
 };
@@ -54,22 +55,23 @@ struct Head {
   int n;                 // tokens
   std::int64_t token;    // the first one
   std::int64_t bias_at;  // element of the bias' [n, n] block
-  std::int64_t column;   // of q, and of out
+  int column;            // of q, and of out
   HeadDraws draws;
 
-  __device__ Head(const AttentionInput<T>& in, std::int64_t rank, std::int64_t head) {
+  /// Head `head`, `head_width` columns wide, of the molecule at place `rank` of Packed::by_size.
+  __device__ Head(const AttentionInput<T>& in, std::int64_t rank, int head, int head_width) {
     const std::int64_t b = in.packed.by_size[rank];
     const std::int64_t tokens = in.packed.atoms_of(b) + 1;
     n = static_cast<int>(tokens);
     token = in.packed.token_offset(b);
     bias_at = in.heads * in.packed.token_pair_offset[b] + head * tokens * tokens;
-    column = head * (in.width / in.heads);
+    column = head * head_width;
     draws.active = in.dropout.active();
-    draws.threshold = in.dropout.threshold;
+    draws.threshold = cuda::upper_threshold(in.dropout);
     draws.layer = in.layer;
     draws.key = draws.active ? in.molecule_key[b] : 0;
     draws.row_blocks = static_cast<std::uint32_t>((n + 7) / 8);
-    draws.first = static_cast<std::uint32_t>(head * tokens) * draws.row_blocks;
+    draws.first = static_cast<std::uint32_t>(head * n) * draws.row_blocks;
     draws.scale = draws.active ? static_cast<float>(in.dropout.scale) : 1.0f;
   }
 };

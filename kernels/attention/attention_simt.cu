@@ -167,7 +167,7 @@ struct Block {
   __device__ Block(const AttentionInput<T>& in, const SizeClass& molecules, const Cut& cut)
       : first_head(blockIdx.x % cut.groups * cut.group),
         heads(static_cast<int>(min(static_cast<std::int64_t>(cut.group), in.heads - first_head))),
-        first(in, molecules.first + blockIdx.x / cut.groups, first_head),
+        first(in, molecules.first + blockIdx.x / cut.groups, static_cast<int>(first_head), cut.width),
         n(first.n),
         padded((n + 7) / 8 * 8),
         pitch(3 * in.width),

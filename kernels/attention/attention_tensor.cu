@@ -7,9 +7,9 @@
 // rows (p · v, ds · k, …) take the piece transposed, 8 × 8 at a time (movmatrix); their results come out in the very same layout: one
 // 16-byte store a row. Columns past the head's width are zero.
 //
-// A tile of 16 × 16 scores is 8 values a lane: rows g and g + 8, columns 2t and 2t + 1 of both halves. One philox block serves 8 columns
-// of a row, two for each lane of the four that share the row: each lane draws one of the tile's blocks, and a 4 × 4 transposition hands
-// every lane its words.
+// A tile of 16 × 16 scores is 8 values a lane: of rows g and g + 8 the columns 4t … 4t + 3. mma hands a lane columns 2t and 2t + 1 of each of
+// two products; which keys those are is ours to say, by the rows of k and v that the pieces hold (column_of). One philox block serves 8
+// columns of a row, so two neighbouring lanes: each draws for one of their two rows and gives the other its half.
 //
 // Who does what. Forward: a warp has 16 rows of one head; up to 32 tokens, all its rows. Backward: a warp has 16 rows and computes their
 // scores, statistics, dq and dbias, then 16 columns and their dk and dv. Up to 64 tokens the scores of the rows stay in registers, and
@@ -28,12 +28,23 @@ namespace {
 using namespace cuda;
 
 constexpr int kWarps = 4;  // a block, where warps work alone
+constexpr std::int64_t kMoleculesInARow = 32768;
+
+/// A block for each `per_block` heads of each molecule, side by side: their columns share memory sectors. No thread divides to find its place.
+dim3 heads_grid(const SizeClass& molecules, std::int64_t heads, int per_block) {
+  return dim3(blocks_for(heads, per_block), static_cast<unsigned>(std::min(molecules.count, kMoleculesInARow)),
+              blocks_for(molecules.count, kMoleculesInARow));
+}
 
 __device__ __forceinline__ int lane_row() {
   return static_cast<int>(threadIdx.x % 32 / 4);
 }
 __device__ __forceinline__ int lane_quarter() {
   return static_cast<int>(threadIdx.x % 4);
+}
+/// Of the tile's 16 columns, the one that is row r of piece c: so that lane t has columns 4t + 2c + e % 2.
+__device__ __forceinline__ constexpr int column_of(int c, int r) {
+  return r / 2 * 4 + 2 * c + r % 2;
 }
 __device__ __forceinline__ float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, 1));
@@ -52,51 +63,64 @@ struct Rows {
 template <int P>
 constexpr int kPiece = P < 32 ? 4 : 8;  // columns of a load
 
-/// Rows past `rows` and columns past `width` are zero.
+/// Row `row` is this lane's; zero unless it is below `rows`, and past `width` columns.
 template <int P>
-__device__ __forceinline__ Rows<P> load_rows(const bf16* from, std::int64_t pitch, int rows, int width) {
+__device__ __forceinline__ Rows<P> load_row(const bf16* from, int pitch, int row, int rows, int width) {
   constexpr int piece = kPiece<P>;
   Rows<P> r{};
 #pragma unroll
   for (int u = 0; u < P / (4 * piece); ++u) {
     const int column = (4 * u + lane_quarter()) * piece;
-    if (lane_row() >= rows || column >= width) continue;
-    const auto loaded = *reinterpret_cast<const Piece<piece, bf16>*>(from + lane_row() * pitch + column);
+    if (row >= rows || column >= width) continue;
+    const auto loaded = *reinterpret_cast<const Piece<piece, bf16>*>(from + (row * pitch + column));
     const auto words = std::bit_cast<Piece<piece / 2, std::uint32_t>>(loaded);
 #pragma unroll
     for (int k = 0; k < piece / 2; ++k) r.word[u * piece / 2 + k] = words.value[k];
   }
   return r;
 }
-/// Rows g of d (e = 0) or g + 8 (e = 2) times `factor`.
+/// A lane's row of d, g (e = 0) or g + 8 (e = 2), times `factor`, is row `row`.
 template <int P>
-__device__ __forceinline__ void store_rows(bf16* to, std::int64_t pitch, int rows, int width,
-                                           const float (&d)[P / 8][4], int e, float factor) {
+__device__ __forceinline__ void store_row(bf16* to, int pitch, int row, int rows, int width, const float (&d)[P / 8][4],
+                                          int e, float factor) {
   constexpr int piece = kPiece<P>;
 #pragma unroll
   for (int u = 0; u < P / (4 * piece); ++u) {
     const int column = (4 * u + lane_quarter()) * piece;
-    if (lane_row() >= rows || column >= width) continue;
+    if (row >= rows || column >= width) continue;
     float x[piece];
 #pragma unroll
     for (int k = 0; k < piece; ++k) x[k] = d[u * piece / 2 + k / 2][e + k % 2] * factor;
-    store<piece>(to + lane_row() * pitch + column, x);
+    store<piece>(to + (row * pitch + column), x);
   }
 }
+/// 16 rows from i0 in their order (queries), or in that of a tile's columns (keys and values).
 template <int P>
-__device__ __forceinline__ void load_16_rows(Rows<P> (&r)[2], const bf16* from, std::int64_t pitch, int rows,
+__device__ __forceinline__ void load_16_rows(Rows<P> (&r)[2], const bf16* from, int pitch, int i0, int rows,
                                              int width) {
-  r[0] = load_rows<P>(from, pitch, rows, width);
-  r[1] = load_rows<P>(from + 8 * pitch, pitch, rows - 8, width);
+#pragma unroll
+  for (int c = 0; c < 2; ++c) r[c] = load_row<P>(from, pitch, i0 + lane_row() + 8 * c, rows, width);
 }
 template <int P>
-__device__ __forceinline__ void store_16_rows(bf16* to, std::int64_t pitch, int rows, int width,
+__device__ __forceinline__ void load_16_columns(Rows<P> (&r)[2], const bf16* from, int pitch, int j0, int rows,
+                                                int width) {
+#pragma unroll
+  for (int c = 0; c < 2; ++c) r[c] = load_row<P>(from, pitch, j0 + column_of(c, lane_row()), rows, width);
+}
+template <int P>
+__device__ __forceinline__ void store_16_rows(bf16* to, int pitch, int i0, int rows, int width,
                                               const float (&d)[P / 8][4], float factor) {
-  store_rows<P>(to, pitch, rows, width, d, 0, factor);
-  store_rows<P>(to + 8 * pitch, pitch, rows - 8, width, d, 2, factor);
+#pragma unroll
+  for (int c = 0; c < 2; ++c) store_row<P>(to, pitch, i0 + lane_row() + 8 * c, rows, width, d, 2 * c, factor);
+}
+template <int P>
+__device__ __forceinline__ void store_16_columns(bf16* to, int pitch, int j0, int rows, int width,
+                                                 const float (&d)[P / 8][4], float factor) {
+#pragma unroll
+  for (int c = 0; c < 2; ++c) store_row<P>(to, pitch, j0 + column_of(c, lane_row()), rows, width, d, 2 * c, factor);
 }
 
-/// A lane's part of 16 × 16 values: [c][e] is row g + 8 (e / 2), column 8c + 2t + e % 2.
+/// A lane's part of 16 × 16 values: [c][e] is row g + 8 (e / 2), column 4t + 2c + e % 2.
 using Tile = float[2][4];
 using BiasTile = bf16[2][4];
 
@@ -128,63 +152,57 @@ __device__ __forceinline__ void transpose_operand(std::uint32_t (&to)[4], const 
   to[3] = transpose_8x8(a[3]);
 }
 
-/// Bit 4c + e: dropout keeps value [c][e] of the tile at (i0, j0).
-__device__ __forceinline__ unsigned kept(const HeadDraws& draws, int i0, int j0) {
-  if (!draws.active) return 0xFF;
-  const int t = lane_quarter();
-  PhiloxWords w = draws.draw(i0 + lane_row() + 8 * (t & 1), j0 / 8 + t / 2);
+/// The draws of a lane's part of a tile: word[half][c] has those of row g + 8 half, columns 4t + 2c and the one after.
+struct TileDraws {
+  std::uint32_t word[2][2];
+
+  /// Of the tile at (i0, j0).
+  __device__ __forceinline__ TileDraws(const HeadDraws& draws, int i0, int j0) : word{} {
+    if (!draws.active) return;
+    const bool odd = lane_quarter() % 2 != 0;
+    const PhiloxWords own = draws.draw(i0 + lane_row() + (odd ? 8 : 0), j0 / 8 + lane_quarter() / 2);
 #pragma unroll
-  for (int step = 2; step > 0; step /= 2) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (k & step) continue;
-      const bool upper = t & step;
-      const std::uint32_t got = __shfl_xor_sync(kFullWarp, upper ? w.word[k] : w.word[k + step], step);
-      w.word[k] = upper ? got : w.word[k];
-      w.word[k + step] = upper ? w.word[k + step] : got;
+    for (int c = 0; c < 2; ++c) {
+      const std::uint32_t lower = own.word[c], upper = own.word[2 + c];
+      const std::uint32_t got = __shfl_xor_sync(kFullWarp, odd ? lower : upper, 1);
+      word[0][c] = odd ? got : lower;
+      word[1][c] = odd ? upper : got;
     }
   }
-  // Word k is now this lane's of the block that lane k of the four drew.
-  unsigned bits = 0;
-#pragma unroll
-  for (int k = 0; k < 8; ++k) {  // k = 4c + e
-    const std::uint32_t word = w.word[k / 4 * 2 + k % 4 / 2];
-    bits |= static_cast<unsigned>((k % 2 ? word >> 16 : word & 0xFFFFu) >= draws.threshold) << k;
+  __device__ __forceinline__ TileDraws() : word{} {}
+  /// Whether value [c][e] is kept.
+  __device__ __forceinline__ bool keeps(int c, int e, std::uint32_t threshold) const {
+    return cuda::keeps(word[e / 2][c], e % 2, threshold);
   }
-  return bits;
-}
-__device__ __forceinline__ float drop_factor(unsigned bits, int c, int e, float scale) {
-  return bits >> (4 * c + e) & 1 ? scale : 0.0f;
-}
+};
 
 /// Head with where its parts lie.
 struct TensorHead : Head<bf16> {
-  std::int64_t pitch;  // of qkv
-  int width;           // of the head
+  int pitch, width;  // of qkv; of the head
   const bf16 *q, *k, *v, *bias;
   float scale;
 
-  __device__ TensorHead(const AttentionInput<bf16>& in, std::int64_t rank, std::int64_t head)
-      : Head(in, rank, head), pitch(3 * in.width), width(static_cast<int>(in.width / in.heads)), scale(in.scale) {
+  __device__ TensorHead(const AttentionInput<bf16>& in, std::int64_t rank, int head, int head_width)
+      : Head(in, rank, head, head_width), pitch(static_cast<int>(3 * in.width)), width(head_width), scale(in.scale) {
     q = in.qkv + token * pitch + column;
     k = q + in.width;
     v = k + in.width;
     bias = in.bias ? in.bias + bias_at : nullptr;
   }
 
+  // Inside a molecule 32 bits number everything: a bias of 2³¹ elements a head would fill no GPU's memory 32 times.
+
   /// Of the tile at (i0, j0); zero outside, and without a bias.
   __device__ __forceinline__ void load_bias(BiasTile& b, int i0, int j0) const {
-    const int j = j0 + 2 * lane_quarter();
+    const int j = j0 + 4 * lane_quarter();
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int i = i0 + lane_row() + 8 * half;
       const bool biased = bias && i < n;
-      const bf16* row = biased ? bias + static_cast<std::int64_t>(i) * n + j : nullptr;
+      const bf16* row = bias + (i * n + j);
 #pragma unroll
-      for (int k2 = 0; k2 < 4; ++k2) {
-        const int right = 8 * (k2 / 2) + k2 % 2;
-        b[k2 / 2][2 * half + k2 % 2] = biased && j + right < n ? row[right] : bf16{0};
-      }
+      for (int right = 0; right < 4; ++right)
+        b[right / 2][2 * half + right % 2] = biased && j + right < n ? row[right] : bf16{0};
     }
   }
   /// Products to scores, in place; −∞ past the last column, finite past the last row.
@@ -193,11 +211,21 @@ struct TensorHead : Head<bf16> {
     for (int c = 0; c < 2; ++c)
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const bool real = j0 + 8 * c + 2 * lane_quarter() + e % 2 < n;
+        const bool real = j0 + 4 * lane_quarter() + 2 * c + e % 2 < n;
         s[c][e] = real ? s[c][e] * scale + to_float(b[c][e]) : -std::numeric_limits<float>::infinity();
       }
   }
 };
+
+/// exp(score − base), from base · log₂ e.
+__device__ __forceinline__ float exp_from(float score, float base_in_bits) {
+  return exp2_fast(fmaf(score, kLog2E, -base_in_bits));
+}
+
+/// The place of a block's molecule in its class; blocks lie as heads_grid() says.
+__device__ __forceinline__ std::int64_t rank_of_block() {
+  return std::int64_t{blockIdx.z} * kMoleculesInARow + blockIdx.y;
+}
 
 // Blocks of a multiprocessor that registers are divided among: as many as leave enough of them (the compiler's report shows no spills).
 template <int P, int Tiles>
@@ -223,23 +251,29 @@ constexpr int kChunk = P <= 32 ? 4 : 3;
 /// Tiles = 1, 2: molecules of up to 16, of 17 to 32 tokens; a warp has all rows. Else: any, 16 rows a warp.
 template <int P, int Tiles>
 __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Tiles>::forward)
-    forward_kernel(const AttentionForward<bf16> a, const SizeClass molecules) {
-  const std::int64_t item = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
-  if (item >= molecules.count * a.in.heads) return;
-  const TensorHead head(a.in, molecules.first + item / a.in.heads, item % a.in.heads);
-  const int n = head.n;
+    forward_kernel(const AttentionForward<bf16> a, const SizeClass molecules, int head_width) {
   constexpr bool whole_rows =
       Tiles <= 2;  // else scores come chunk by chunk, and sums are kept relative to the maximum so far
+  unsigned group = blockIdx.x, row_block = 0, row_blocks = 1;
+  if constexpr (!whole_rows) {
+    const unsigned groups = (static_cast<unsigned>(a.in.heads) + kWarps - 1) / kWarps;
+    group = blockIdx.x % groups, row_block = blockIdx.x / groups, row_blocks = gridDim.x / groups;
+  }
+  const std::int64_t rank = rank_of_block();
+  const int h = static_cast<int>(group * kWarps + threadIdx.x / 32);
+  if (rank >= molecules.count || h >= a.in.heads) return;
+  const TensorHead head(a.in, molecules.first + rank, h, head_width);
+  const int n = head.n, width = static_cast<int>(a.in.width);
 #pragma unroll 1
-  for (int i0 = 16 * static_cast<int>(blockIdx.y); i0 < (Tiles == 1 ? 16 : n); i0 += 16 * static_cast<int>(gridDim.y)) {
+  for (int i0 = 16 * static_cast<int>(row_block); i0 < (Tiles == 1 ? 16 : n); i0 += 16 * static_cast<int>(row_blocks)) {
     Rows<P> q[2];
-    load_16_rows<P>(q, head.q + i0 * head.pitch, head.pitch, n - i0, head.width);
+    load_16_rows<P>(q, head.q, head.pitch, i0, n, head.width);
     float out[P / 8][4] = {}, sum[2] = {}, largest[2];
     largest[0] = largest[1] = -std::numeric_limits<float>::infinity();
     for (int j0 = 0; j0 < (whole_rows ? 1 : n); j0 += 16 * Tiles) {
       Tile s[Tiles] = {};
       Rows<P> v[Tiles][2];
-      unsigned bits[Tiles];
+      TileDraws draws[Tiles];
       const float before[2] = {largest[0], largest[1]};
 #pragma unroll
       for (int m = 0; m < Tiles; ++m) {
@@ -247,10 +281,10 @@ __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Tiles>:
         if (j >= n) continue;
         Rows<P> k[2];
         BiasTile bias;
-        load_16_rows<P>(k, head.k + j * head.pitch, head.pitch, n - j, head.width);
-        load_16_rows<P>(v[m], head.v + j * head.pitch, head.pitch, n - j, head.width);
+        load_16_columns<P>(k, head.k, head.pitch, j, n, head.width);
+        load_16_columns<P>(v[m], head.v, head.pitch, j, n, head.width);
         head.load_bias(bias, i0, j);
-        bits[m] = kept(head.draws, i0, j);
+        draws[m] = TileDraws(head.draws, i0, j);
         add_products_of_rows<P>(s[m], q, k);
         head.scores(s[m], bias, j);
 #pragma unroll
@@ -263,7 +297,7 @@ __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Tiles>:
         if constexpr (!whole_rows) {
           // A row that is hidden so far adds nothing; one that stays hidden ends as 0 / 0.
           if (largest[r] == -std::numeric_limits<float>::infinity()) base[r] = 0;
-          const float correction = __expf(before[r] - base[r]);
+          const float correction = exp_from(before[r], base[r] * kLog2E);
           sum[r] *= correction;
 #pragma unroll
           for (int w = 0; w < P / 8; ++w) out[w][2 * r] *= correction, out[w][2 * r + 1] *= correction;
@@ -276,47 +310,49 @@ __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Tiles>:
         for (int c = 0; c < 2; ++c)
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
-            const float p = __expf(s[m][c][e] - base[e / 2]);
+            const float p = exp_from(s[m][c][e], base[e / 2] * kLog2E);
             sum[e / 2] += p;
-            s[m][c][e] = p * drop_factor(bits[m], c, e, 1.0f);
+            s[m][c][e] = draws[m].keeps(c, e, head.draws.threshold) ? p : 0.0f;
           }
         std::uint32_t p[4];
         as_operand(p, s[m]);
         add_product<P>(out, p, v[m]);
       }
     }
+    bf16* to = a.out + head.token * a.in.width + head.column;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const float factor = head.draws.scale / quad_sum(sum[r]);
-      bf16* to = a.out + (head.token + i0 + 8 * r) * a.in.width + head.column;
-      store_rows<P>(to, a.in.width, n - i0 - 8 * r, head.width, out, 2 * r, factor);
+      const float factor = __fdividef(head.draws.scale, quad_sum(sum[r]));  // a sum of at least 1, or NaN
+      store_row<P>(to, width, i0 + lane_row() + 8 * r, n, head.width, out, 2 * r, factor);
     }
   }
 }
 
-/// The tile of a backward pass at (i0, j0): adds scores to s, gradients of dropped probabilities to dp. Returns kept().
+/// The tile of a backward pass at (i0, j0): adds scores to s, gradients of dropped probabilities to dp. Returns its draws.
 template <int P>
-__device__ __forceinline__ unsigned scores_and_gradients(Tile& s, Tile& dp, const TensorHead& head,
-                                                         const Rows<P> (&q)[2], const Rows<P> (&dout)[2],
-                                                         const Rows<P> (&k)[2], const Rows<P> (&v)[2], int i0, int j0) {
+__device__ __forceinline__ TileDraws scores_and_gradients(Tile& s, Tile& dp, const TensorHead& head,
+                                                          const Rows<P> (&q)[2], const Rows<P> (&dout)[2],
+                                                          const Rows<P> (&k)[2], const Rows<P> (&v)[2], int i0,
+                                                          int j0) {
   BiasTile bias;
   head.load_bias(bias, i0, j0);
-  const unsigned bits = kept(head.draws, i0, j0);
+  const TileDraws draws(head.draws, i0, j0);
   add_products_of_rows<P>(s, q, k);
   add_products_of_rows<P>(dp, dout, v);
   head.scores(s, bias, j0);
-  return bits;
+  return draws;
 }
 
 /// Scores and gradients of dropped probabilities become dropped probabilities and gradients of scores.
-__device__ __forceinline__ void to_gradients(Tile& s, Tile& dp, unsigned bits, float scale,
+__device__ __forceinline__ void to_gradients(Tile& s, Tile& dp, const TileDraws& tile, const HeadDraws& draws,
                                              const RowStatistics (&rows)[2]) {
 #pragma unroll
   for (int c = 0; c < 2; ++c)
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       const RowStatistics& row = rows[e / 2];
-      const float p = __expf(s[c][e] - row.largest) * row.inverse, factor = drop_factor(bits, c, e, scale);
+      const float p = exp_from(s[c][e], row.largest * kLog2E) * row.inverse;
+      const float factor = tile.keeps(c, e, draws.threshold) ? draws.scale : 0.0f;
       s[c][e] = p * factor;
       dp[c][e] = p * (dp[c][e] * factor - row.delta);
     }
@@ -328,17 +364,15 @@ struct BiasGradientTile {
   float before[2][4];
 
   __device__ __forceinline__ BiasGradientTile(float* dbias, int i0, int j0, int n) {
-    const int j = j0 + 2 * lane_quarter();
+    const int j = j0 + 4 * lane_quarter();
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int i = i0 + lane_row() + 8 * half;
-      const bool wanted = dbias && i < n;
-      row[half] = wanted ? dbias + static_cast<std::int64_t>(i) * n + j : nullptr;
+      row[half] = dbias + (i * n + j);
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
-        const int right = 8 * (k / 2) + k % 2;
-        real[half][k] = wanted && j + right < n;
-        if (real[half][k]) before[half][k] = row[half][right];
+        real[half][k] = dbias && i < n && j + k < n;
+        if (real[half][k]) before[half][k] = row[half][k];
       }
     }
   }
@@ -347,7 +381,7 @@ struct BiasGradientTile {
     for (int half = 0; half < 2; ++half)
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
-        if (real[half][k]) row[half][8 * (k / 2) + k % 2] = before[half][k] + ds[k / 2][2 * half + k % 2];
+        if (real[half][k]) row[half][k] = before[half][k] + ds[k / 2][2 * half + k % 2];
       }
   }
 };
@@ -361,29 +395,30 @@ constexpr int kHeadsOfBlock = Tiles == 1   ? 4
 /// 16 columns.
 template <int P, int Tiles>
 __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMultiprocessor<P, Tiles>::backward)
-    backward_small_kernel(const AttentionBackward<bf16> a, const SizeClass molecules) {
+    backward_small_kernel(const AttentionBackward<bf16> a, const SizeClass molecules, int head_width) {
   // Left operands of dk and dv that the warp of some rows has and the warp of some columns needs.
   using Operand = Piece<4, std::uint32_t>;
   constexpr int exchanged = Tiles == 1 ? 1 : Tiles;
   GPU_SHARED(Operand, operands, [kHeadsOfBlock<Tiles>][exchanged][exchanged][2][32]);
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
-  const std::int64_t item = std::int64_t{blockIdx.x} * kHeadsOfBlock<Tiles> + warp / Tiles;
-  if (item >= molecules.count * a.in.heads) return;
-  const TensorHead head(a.in, molecules.first + item / a.in.heads, item % a.in.heads);
+  const std::int64_t rank = rank_of_block();
+  const int h = static_cast<int>(blockIdx.x) * kHeadsOfBlock<Tiles> + warp / Tiles;
+  if (rank >= molecules.count || h >= a.in.heads) return;
+  const TensorHead head(a.in, molecules.first + rank, h, head_width);
   const int n = head.n, width = head.width, i0 = 16 * (warp % Tiles);
   if (i0 >= n) return;
-  const std::int64_t pitch = head.pitch;
+  const int pitch = head.pitch, out_pitch = static_cast<int>(a.in.width);
   const bf16* dout_rows = a.dout + head.token * a.in.width + head.column;
   bf16* dqkv = a.dqkv + head.token * pitch + head.column;
   float* dbias = a.dbias ? a.dbias + head.bias_at : nullptr;
 
   Rows<P> q[2], dout[2];
-  load_16_rows<P>(q, head.q + i0 * pitch, pitch, n - i0, width);
-  load_16_rows<P>(dout, dout_rows + i0 * a.in.width, a.in.width, n - i0, width);
+  load_16_rows<P>(q, head.q, pitch, i0, n, width);
+  load_16_rows<P>(dout, dout_rows, out_pitch, i0, n, width);
   constexpr bool keep_keys = Tiles * P <= 64;  // else they are loaded twice
   Rows<P> k[keep_keys ? Tiles : 1][2];
   Tile s[Tiles] = {}, dp[Tiles] = {};
-  unsigned bits[Tiles];
+  TileDraws draws[Tiles];
   RowStatistics rows[2];
 #pragma unroll
   for (int r = 0; r < 2; ++r) rows[r] = {-std::numeric_limits<float>::infinity(), 0, 0};
@@ -393,9 +428,9 @@ __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMul
     if (j0 >= n) continue;
     Rows<P>(&keys)[2] = k[keep_keys ? m : 0];
     Rows<P> v[2];
-    load_16_rows<P>(keys, head.k + j0 * pitch, pitch, n - j0, width);
-    load_16_rows<P>(v, head.v + j0 * pitch, pitch, n - j0, width);
-    bits[m] = scores_and_gradients<P>(s[m], dp[m], head, q, dout, keys, v, i0, j0);
+    load_16_columns<P>(keys, head.k, pitch, j0, n, width);
+    load_16_columns<P>(v, head.v, pitch, j0, n, width);
+    draws[m] = scores_and_gradients<P>(s[m], dp[m], head, q, dout, keys, v, i0, j0);
 #pragma unroll
     for (int e = 0; e < 8; ++e) rows[e % 4 / 2].largest = fmaxf(rows[e % 4 / 2].largest, s[m][e / 4][e % 4]);
   }
@@ -409,9 +444,9 @@ __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMul
     for (int c = 0; c < 2; ++c)
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const float p = __expf(s[m][c][e] - rows[e / 2].largest);
+        const float p = exp_from(s[m][c][e], rows[e / 2].largest * kLog2E);
         s[m][c][e] = p;
-        dp[m][c][e] *= drop_factor(bits[m], c, e, head.draws.scale);
+        dp[m][c][e] = draws[m].keeps(c, e, head.draws.threshold) ? dp[m][c][e] * head.draws.scale : 0.0f;
         sum[e / 2] += p;
         rows[e / 2].delta += p * dp[m][c][e];
       }
@@ -429,14 +464,14 @@ __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMul
     if (j0 >= n) continue;
     const BiasGradientTile gradient(dbias, i0, j0, n);
     Rows<P>(&keys)[2] = k[keep_keys ? m : 0];
-    if (!keep_keys) load_16_rows<P>(keys, head.k + j0 * pitch, pitch, n - j0, width);
+    if (!keep_keys) load_16_columns<P>(keys, head.k, pitch, j0, n, width);
 #pragma unroll
     for (int c = 0; c < 2; ++c)
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const float p = s[m][c][e] * rows[e / 2].inverse;
         dp[m][c][e] = p * (dp[m][c][e] - rows[e / 2].delta);
-        s[m][c][e] = p * drop_factor(bits[m], c, e, head.draws.scale);
+        s[m][c][e] = draws[m].keeps(c, e, head.draws.threshold) ? p * head.draws.scale : 0.0f;
       }
     std::uint32_t operand[4];
     as_operand(operand, dp[m]);
@@ -450,7 +485,7 @@ __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMul
       operands[warp / Tiles][i0 / 16][m][1][lane] = {p_operand[0], p_operand[1], p_operand[2], p_operand[3]};
     }
   }
-  store_16_rows<P>(dqkv + i0 * pitch, pitch, n - i0, width, dq, head.scale);
+  store_16_rows<P>(dqkv, pitch, i0, n, width, dq, head.scale);
 
   float dk[P / 8][4] = {}, dv[P / 8][4] = {};
   if constexpr (Tiles == 1) {
@@ -460,28 +495,29 @@ __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMul
     __syncthreads();
 #pragma unroll 1
     for (int r0 = 0; r0 < n; r0 += 16) {
-      load_16_rows<P>(q, head.q + r0 * pitch, pitch, n - r0, width);
-      load_16_rows<P>(dout, dout_rows + r0 * a.in.width, a.in.width, n - r0, width);
+      load_16_rows<P>(q, head.q, pitch, r0, n, width);
+      load_16_rows<P>(dout, dout_rows, out_pitch, r0, n, width);
       const Operand ds = operands[warp / Tiles][r0 / 16][i0 / 16][0][lane],
                     p = operands[warp / Tiles][r0 / 16][i0 / 16][1][lane];
       add_product<P>(dk, ds.value, q);
       add_product<P>(dv, p.value, dout);
     }
   }
-  store_16_rows<P>(dqkv + a.in.width + i0 * pitch, pitch, n - i0, width, dk, head.scale);
-  store_16_rows<P>(dqkv + 2 * a.in.width + i0 * pitch, pitch, n - i0, width, dv, 1.0f);
+  store_16_columns<P>(dqkv + a.in.width, pitch, i0, n, width, dk, head.scale);
+  store_16_columns<P>(dqkv + 2 * a.in.width, pitch, i0, n, width, dv, 1.0f);
 }
 
 /// Any number of tokens; a block has a head. `scratch`: see statistics_scratch(); null up to 128 tokens.
 template <int P>
 __global__ void __launch_bounds__(256)
-    backward_kernel(const AttentionBackward<bf16> a, const SizeClass molecules, float* scratch) {
+    backward_kernel(const AttentionBackward<bf16> a, const SizeClass molecules, int head_width, float* scratch) {
   GPU_SHARED(float, in_shared_memory, [3 * kRowsInSharedMemory]);
-  const std::int64_t h = blockIdx.x % a.in.heads;
-  const TensorHead head(a.in, molecules.first + blockIdx.x / a.in.heads, h);
+  const std::int64_t rank = rank_of_block();
+  if (rank >= molecules.count) return;
+  const int h = static_cast<int>(blockIdx.x);
+  const TensorHead head(a.in, molecules.first + rank, h, head_width);
   const int n = head.n, width = head.width, warp = static_cast<int>(threadIdx.x / 32),
-            warps = static_cast<int>(blockDim.x / 32);
-  const std::int64_t pitch = head.pitch;
+            warps = static_cast<int>(blockDim.x / 32), pitch = head.pitch, out_pitch = static_cast<int>(a.in.width);
   const bf16* dout_rows = a.dout + head.token * a.in.width + head.column;
   bf16* dqkv = a.dqkv + head.token * pitch + head.column;
   float* dbias = a.dbias ? a.dbias + head.bias_at : nullptr;
@@ -492,8 +528,8 @@ __global__ void __launch_bounds__(256)
 #pragma unroll 1
   for (int i0 = 16 * warp; i0 < n; i0 += 16 * warps) {
     Rows<P> q[2], dout[2];
-    load_16_rows<P>(q, head.q + i0 * pitch, pitch, n - i0, width);
-    load_16_rows<P>(dout, dout_rows + i0 * a.in.width, a.in.width, n - i0, width);
+    load_16_rows<P>(q, head.q, pitch, i0, n, width);
+    load_16_rows<P>(dout, dout_rows, out_pitch, i0, n, width);
     RowStatistics rows[2];
     float sum[2] = {};
 #pragma unroll
@@ -501,10 +537,10 @@ __global__ void __launch_bounds__(256)
 #pragma unroll 1
     for (int j0 = 0; j0 < n; j0 += 16) {
       Rows<P> k[2], v[2];
-      load_16_rows<P>(k, head.k + j0 * pitch, pitch, n - j0, width);
-      load_16_rows<P>(v, head.v + j0 * pitch, pitch, n - j0, width);
+      load_16_columns<P>(k, head.k, pitch, j0, n, width);
+      load_16_columns<P>(v, head.v, pitch, j0, n, width);
       Tile s = {}, dp = {};
-      const unsigned bits = scores_and_gradients<P>(s, dp, head, q, dout, k, v, i0, j0);
+      const TileDraws draws = scores_and_gradients<P>(s, dp, head, q, dout, k, v, i0, j0);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         float largest = rows[r].largest;
@@ -512,16 +548,16 @@ __global__ void __launch_bounds__(256)
         for (int k2 = 0; k2 < 4; ++k2) largest = fmaxf(largest, s[k2 / 2][2 * r + k2 % 2]);
         largest = quad_max(largest);
         const float base = largest == -std::numeric_limits<float>::infinity() ? 0.0f : largest;
-        const float correction = __expf(rows[r].largest - base);
+        const float correction = exp_from(rows[r].largest, base * kLog2E);
         rows[r].largest = largest;
         sum[r] *= correction;
         rows[r].delta *= correction;
 #pragma unroll
         for (int k2 = 0; k2 < 4; ++k2) {
           const int c = k2 / 2, e = 2 * r + k2 % 2;
-          const float p = __expf(s[c][e] - base);
+          const float p = exp_from(s[c][e], base * kLog2E);
           sum[r] += p;
-          rows[r].delta += p * dp[c][e] * drop_factor(bits, c, e, head.draws.scale);
+          if (draws.keeps(c, e, head.draws.threshold)) rows[r].delta += p * dp[c][e] * head.draws.scale;
         }
       }
     }
@@ -536,30 +572,30 @@ __global__ void __launch_bounds__(256)
 #pragma unroll 1
     for (int j0 = 0; j0 < n; j0 += 16) {
       Rows<P> k[2], v[2];
-      load_16_rows<P>(k, head.k + j0 * pitch, pitch, n - j0, width);
-      load_16_rows<P>(v, head.v + j0 * pitch, pitch, n - j0, width);
+      load_16_columns<P>(k, head.k, pitch, j0, n, width);
+      load_16_columns<P>(v, head.v, pitch, j0, n, width);
       Tile s = {}, dp = {};
-      const unsigned bits = scores_and_gradients<P>(s, dp, head, q, dout, k, v, i0, j0);
-      to_gradients(s, dp, bits, head.draws.scale, rows);
+      const TileDraws draws = scores_and_gradients<P>(s, dp, head, q, dout, k, v, i0, j0);
+      to_gradients(s, dp, draws, head.draws, rows);
       BiasGradientTile(dbias, i0, j0, n).add(dp);
       std::uint32_t ds[4];
       as_operand(ds, dp);
       add_product<P>(dq, ds, k);
     }
-    store_16_rows<P>(dqkv + i0 * pitch, pitch, n - i0, width, dq, head.scale);
+    store_16_rows<P>(dqkv, pitch, i0, n, width, dq, head.scale);
   }
   __syncthreads();
 #pragma unroll 1
   for (int j0 = 16 * warp; j0 < n; j0 += 16 * warps) {
     Rows<P> k[2], v[2];
-    load_16_rows<P>(k, head.k + j0 * pitch, pitch, n - j0, width);
-    load_16_rows<P>(v, head.v + j0 * pitch, pitch, n - j0, width);
+    load_16_columns<P>(k, head.k, pitch, j0, n, width);
+    load_16_columns<P>(v, head.v, pitch, j0, n, width);
     float dk[P / 8][4] = {}, dv[P / 8][4] = {};
 #pragma unroll 1
     for (int i0 = 0; i0 < n; i0 += 16) {
       Rows<P> q[2], dout[2];
-      load_16_rows<P>(q, head.q + i0 * pitch, pitch, n - i0, width);
-      load_16_rows<P>(dout, dout_rows + i0 * a.in.width, a.in.width, n - i0, width);
+      load_16_rows<P>(q, head.q, pitch, i0, n, width);
+      load_16_rows<P>(dout, dout_rows, out_pitch, i0, n, width);
       RowStatistics rows[2];
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
@@ -567,8 +603,8 @@ __global__ void __launch_bounds__(256)
         rows[r] = i < n ? statistics.get(i) : RowStatistics{0, 0, 0};
       }
       Tile s = {}, dp = {};
-      const unsigned bits = scores_and_gradients<P>(s, dp, head, q, dout, k, v, i0, j0);
-      to_gradients(s, dp, bits, head.draws.scale, rows);
+      const TileDraws draws = scores_and_gradients<P>(s, dp, head, q, dout, k, v, i0, j0);
+      to_gradients(s, dp, draws, head.draws, rows);
       std::uint32_t operand[4], transposed[4];
       as_operand(operand, dp);
       transpose_operand(transposed, operand);
@@ -577,38 +613,43 @@ __global__ void __launch_bounds__(256)
       transpose_operand(transposed, operand);
       add_product<P>(dv, transposed, dout);
     }
-    store_16_rows<P>(dqkv + a.in.width + j0 * pitch, pitch, n - j0, width, dk, head.scale);
-    store_16_rows<P>(dqkv + 2 * a.in.width + j0 * pitch, pitch, n - j0, width, dv, 1.0f);
+    store_16_columns<P>(dqkv + a.in.width, pitch, j0, n, width, dk, head.scale);
+    store_16_columns<P>(dqkv + 2 * a.in.width, pitch, j0, n, width, dv, 1.0f);
   }
+}
+
+int head_width_of(const AttentionInput<bf16>& in) {
+  return static_cast<int>(in.width / in.heads);
 }
 
 template <int P>
 void forward_padded(Gpu& gpu, const AttentionForward<bf16>& a) {
+  const int head_width = head_width_of(a.in);
   for_each_class(a.in.packed, [&](const SizeClass& molecules) {
-    const dim3 blocks(blocks_for(molecules.count * a.in.heads, kWarps)), threads(32 * kWarps);
+    const dim3 blocks = heads_grid(molecules, a.in.heads, kWarps), threads(32 * kWarps);
     if (molecules.tokens > 32) {
-      const dim3 rows_too(blocks.x, std::min(blocks_for(molecules.tokens, 16), 65535u));
-      launch(gpu, forward_kernel<P, kChunk<P>>, rows_too, threads, 0, a, molecules);
+      const dim3 rows_too(blocks.x * std::min(blocks_for(molecules.tokens, 16), 65535u), blocks.y, blocks.z);
+      launch(gpu, forward_kernel<P, kChunk<P>>, rows_too, threads, 0, a, molecules, head_width);
     } else if (molecules.tokens > 16) {
-      launch(gpu, forward_kernel<P, 2>, blocks, threads, 0, a, molecules);
+      launch(gpu, forward_kernel<P, 2>, blocks, threads, 0, a, molecules, head_width);
     } else {
-      launch(gpu, forward_kernel<P, 1>, blocks, threads, 0, a, molecules);
+      launch(gpu, forward_kernel<P, 1>, blocks, threads, 0, a, molecules, head_width);
     }
   });
 }
 
 template <int P, int Tiles>
 void backward_small(Gpu& gpu, const AttentionBackward<bf16>& a, const SizeClass& molecules) {
-  launch(gpu, backward_small_kernel<P, Tiles>, dim3(blocks_for(molecules.count * a.in.heads, kHeadsOfBlock<Tiles>)),
-         dim3(32 * Tiles * kHeadsOfBlock<Tiles>), 0, a, molecules);
+  launch(gpu, backward_small_kernel<P, Tiles>, heads_grid(molecules, a.in.heads, kHeadsOfBlock<Tiles>),
+         dim3(32 * Tiles * kHeadsOfBlock<Tiles>), 0, a, molecules, head_width_of(a.in));
 }
 template <int P>
 void backward_padded(Gpu& gpu, const AttentionBackward<bf16>& a) {
   float* scratch = statistics_scratch(gpu, a.in.packed, a.in.heads);
   for_each_class(a.in.packed, [&](const SizeClass& molecules) {
     if (molecules.tokens > 64) {
-      launch(gpu, backward_kernel<P>, dim3(blocks_for(molecules.count * a.in.heads, 1)), dim3(256), 0, a, molecules,
-             molecules.tokens > kRowsInSharedMemory ? scratch : nullptr);
+      launch(gpu, backward_kernel<P>, heads_grid(molecules, a.in.heads, 1), dim3(256), 0, a, molecules,
+             head_width_of(a.in), molecules.tokens > kRowsInSharedMemory ? scratch : nullptr);
     } else if (molecules.tokens > 32) {
       backward_small<P, 4>(gpu, a, molecules);
     } else if (molecules.tokens > 16) {

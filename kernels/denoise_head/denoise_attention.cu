@@ -161,15 +161,15 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 2 ? 6 : 4)
           here = fmaxf(here, x);
         }
         const float reached = fmaxf(largest[r], row_max(here));
-        const float shrink = __expf(largest[r] - reached);
+        const float shrink = exp_fast(largest[r] - reached);
         largest[r] = reached;
         sum[r] *= shrink;
         for (float& f : force[r]) f *= shrink;
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          float p = __expf(s[e / 2][2 * r + e % 2] - reached);
+          float p = exp_fast(s[e / 2][2 * r + e % 2] - reached);
           sum[r] += p;
-          if (a.dropout.active()) p = keeps(a.dropout, word[e / 2][r], e % 2) ? p * keep_scale : 0.f;
+          if (a.dropout.active()) p = keeps(word[e / 2][r], e % 2, upper_threshold(a.dropout)) ? p * keep_scale : 0.f;
           const float4 u = shared.unit[(place.g + 8 * r) * (kTile + kUnitPitch) + e / 2 * 8 + 2 * t + e % 2];
           force[r][0] += p * u.x * projected[e][0];
           force[r][1] += p * u.y * projected[e][1];
@@ -245,8 +245,10 @@ __device__ __forceinline__ void score_gradient(float (&s)[2][4], float (&column)
       const int at = 2 * r + e % 2, i = r0 + place.g + 8 * r, j = c0 + e / 2 * 8 + 2 * place.t + e % 2;
       float& x = s[e / 2][at];
       const bool inside = i < place.n && j < place.n;
-      const float p = inside ? __expf(x * a.scale + v.bias[e / 2][at] - v.force[r].w) : 0.f;
-      const float factor = !a.dropout.active() ? 1.f : keeps(a.dropout, v.word[e / 2][r], e % 2) ? keep_scale : 0.f;
+      const float p = inside ? exp_fast(x * a.scale + v.bias[e / 2][at] - v.force[r].w) : 0.f;
+      const float factor = !a.dropout.active()                                          ? 1.f
+                           : keeps(v.word[e / 2][r], e % 2, upper_threshold(a.dropout)) ? keep_scale
+                                                                                        : 0.f;
       const float4 u = unit[(place.g + 8 * r) * unit_pitch + e / 2 * 8 + 2 * place.t + e % 2];
       const float along[3] = {u.x * v.df[r][0] * factor, u.y * v.df[r][1] * factor, u.z * v.df[r][2] * factor};
       const float dp = along[0] * v.projected[e][0] + along[1] * v.projected[e][1] + along[2] * v.projected[e][2];

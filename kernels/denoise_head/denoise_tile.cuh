@@ -6,7 +6,7 @@
 // A dropout draw's 8 elements are 8 columns of a row, so that word t of it is lane t's: see draw_words.
 
 #include "kernels/common/cuda/cuda.cuh"
-#include "kernels/random/philox.h"
+#include "kernels/random/dropout.cuh"
 
 namespace moleblend::denoise {
 
@@ -200,7 +200,7 @@ __device__ __forceinline__ float column_sum(float x) {
 __device__ __forceinline__ void draw_words(std::uint32_t (&word)[2][2], std::uint64_t key, Draw purpose,
                                            std::uint32_t row, std::uint32_t stride) {
   const std::uint32_t lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  PhiloxWords own = philox(key, row + (g + 8 * (t % 2)) * stride + t / 2, purpose, 0);
+  PhiloxWords own = philox_words(key, row + (g + 8 * (t % 2)) * stride + t / 2, purpose, 0);
 #pragma unroll
   for (int step = 1; step <= 2; step *= 2) {
     const bool upper = (t & static_cast<std::uint32_t>(step)) != 0;
@@ -216,9 +216,4 @@ __device__ __forceinline__ void draw_words(std::uint32_t (&word)[2][2], std::uin
 #pragma unroll
   for (int u = 0; u < 4; ++u) word[u / 2][u % 2] = own.word[u];
 }
-/// Whether the entry in column 2 t + c of a word is kept.
-__device__ __forceinline__ bool keeps(const Dropout& dropout, std::uint32_t word, int c) {
-  return ((word >> (16 * c)) & 0xFFFFu) >= dropout.threshold;
-}
-
 }  // namespace moleblend::denoise

@@ -24,7 +24,7 @@ __device__ __forceinline__ void cross_entropy(int target, float scale, bool grad
   // The fast exponential: it is off by at most 2 + 1.2 |x| units in the last place, of a value exp(x) <= 1 beside the largest one, 1.
   float sum = 0;
 #pragma unroll
-  for (int k = 0; k < K; ++k) sum += x[k] = __expf(x[k] - largest);
+  for (int k = 0; k < K; ++k) sum += x[k] = cuda::exp_fast(x[k] - largest);
   sums.loss += static_cast<double>(largest - of_target + logf(sum));
   ++sums.count;
   sums.correct += best == target;

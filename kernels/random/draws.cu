@@ -6,6 +6,7 @@
 
 #include "kernels/common/cuda/cuda.cuh"
 #include "kernels/random/draws.h"
+#include "kernels/random/dropout.cuh"
 #include "kernels/random/modality.h"
 #include "kernels/random/normal.h"
 
@@ -31,7 +32,7 @@ __device__ __forceinline__ std::int64_t warp_of_grid() {
 
 /// Word of `element` of (key, purpose), without an index into registers.
 __device__ __forceinline__ std::uint32_t word_of(std::uint64_t key, Draw purpose, std::int64_t element) {
-  const PhiloxWords w = philox(key, static_cast<std::uint32_t>(element / 4), purpose, 0);
+  const PhiloxWords w = cuda::philox_words(key, static_cast<std::uint32_t>(element / 4), purpose, 0);
   const std::uint32_t even = element & 2 ? w.word[2] : w.word[0], odd = element & 2 ? w.word[3] : w.word[1];
   return element & 1 ? odd : even;
 }

@@ -163,8 +163,7 @@ __device__ inline Argument argument(const Input& in, std::int64_t i, std::int64_
 /// exp(−z²/2). `Fast`: what is rounded to bf16 afterwards, or multiplied with what was, can do with the machine's own exponential.
 template <bool Fast>
 __device__ __forceinline__ float bell(float z) {
-  const float x = -0.5f * z * z;
-  return Fast ? __expf(x) : expf(x);
+  return Fast ? cuda::exp2_fast(z * (z * (-0.5f * cuda::kLog2E))) : expf(-0.5f * z * z);
 }
 
 /// The shape of a set of Gaussians, in shared or device memory.

@@ -167,8 +167,8 @@ __global__ void __launch_bounds__(Shape<KP, HP, kRows>::kThreads, 1) distance_ro
 #pragma unroll
           for (int one = 0; one < 2; ++one) {
             const float v = h[n][2 * half + one] + s.b1[column + one];
-            active[one] = cuda::gelu(v);
-            dh[one] = gelu_derivative(v) * dactive[n][2 * half + one];
+            active[one] = cuda::gelu<bf16>(v);
+            dh[one] = gelu_derivative<bf16>(v) * dactive[n][2 * half + one];
           }
           const int place = (first_row + g + 8 * half) * S::kPitch + column;
           *reinterpret_cast<std::uint32_t*>(s.active + place) = pack_bf16(active[0], active[1]);

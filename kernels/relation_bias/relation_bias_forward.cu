@@ -89,7 +89,7 @@ class TensorMlp {
         for (int part = 0; part < 4; ++part) {
           const float* x = &hidden[part / 2][part % 2 * 2];
           const float* b1 = vectors_ + 3 * KP + n + part / 2 * 8 + 2 * t;
-          active[part] = pack_bf16(cuda::gelu(x[0] + b1[0]), cuda::gelu(x[1] + b1[1]));
+          active[part] = pack_bf16(cuda::gelu<bf16>(x[0] + b1[0]), cuda::gelu<bf16>(x[1] + b1[1]));
         }
 #pragma unroll
         for (int hh = 0; hh < HP / 16; ++hh) {

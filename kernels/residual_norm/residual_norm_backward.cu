@@ -17,27 +17,8 @@ constexpr int kSumWarps = Pieces < kMostPieces ? 12 : 8;
 // GPU adds in the same order.
 constexpr std::int64_t kMostPartial = 132;
 
-/// dx and dbranch at `column`, from dx.
-template <int N, class T>
-__device__ __forceinline__ void store_gradients(const ResidualNormBackward<T>& a, const BranchFactor& f,
-                                                std::int64_t row, std::int64_t column, float (&dx)[N]) {
-  store<N>(a.dx + row + column, dx);
-  if (!a.dbranch) return;
-  // A dropped branch has zeros also where dx is not finite, as on the CPU.
-  if (f.path == 0.0f) {
-#pragma unroll
-    for (int k = 0; k < N; ++k) dx[k] = 0;
-  } else {
-    float factor[N];
-    element_factors(a, f, column, factor);
-#pragma unroll
-    for (int k = 0; k < N; ++k) dx[k] *= factor[k];
-  }
-  store<N>(a.dbranch + row + column, dx);
-}
-
 /// partial [blocks, 2, D]: a block's sums of dweight and dbias. A warp's rows are kSumWarps · blocks apart.
-template <class T, int Pieces>
+template <class T, int Pieces, bool Whole>
 __global__ void __launch_bounds__(32 * kSumWarps<Pieces>, 1)
     backward_in_registers(const ResidualNormBackward<T> a, float inverse_width, float* partial) {
   constexpr int kWarpsHere = kSumWarps<Pieces>;
@@ -47,26 +28,20 @@ __global__ void __launch_bounds__(32 * kSumWarps<Pieces>, 1)
   float dweight[Pieces][8] = {}, dbias[Pieces][8] = {};
   for (std::int64_t token = std::int64_t{blockIdx.x} * kWarpsHere + threadIdx.x / 32; token < tokens; token += step) {
     const std::int64_t row = token * width;
-    float g[Pieces][8];
-    Piece<8, T> normalised[Pieces];  // as stored: with bf16 half the registers
+    float g[Pieces][8] = {};
+    Piece<8, T> normalised[Pieces] = {};  // as stored: with bf16 half the registers
 #pragma unroll
     for (int p = 0; p < Pieces; ++p) {
-      const int column = p * kPieceWidth + first;
-      if (column < width) {
-        load<8>(a.dy + row + column, g[p]);
-        normalised[p] = *reinterpret_cast<const Piece<8, T>*>(a.normalised + row + column);
-      } else {
-#pragma unroll
-        for (int k = 0; k < 8; ++k) g[p][k] = 0;
-        normalised[p] = {};
-      }
+      if (!in_row<Whole>(p, first, width)) continue;
+      load<8>(a.dy + row + p * kPieceWidth + first, g[p]);
+      normalised[p] = *reinterpret_cast<const Piece<8, T>*>(a.normalised + row + p * kPieceWidth + first);
     }
     const float rstd = a.rstd[token];
     float sum_g = 0, sum_gx = 0;
 #pragma unroll
     for (int p = 0; p < Pieces; ++p) {
       float weight[8] = {};
-      if (p * kPieceWidth + first < width) load<8>(a.weight + p * kPieceWidth + first, weight);
+      if (in_row<Whole>(p, first, width)) load<8>(a.weight + p * kPieceWidth + first, weight);
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
         dweight[p][k] += g[p][k] * to_float(normalised[p].value[k]);
@@ -78,14 +53,21 @@ __global__ void __launch_bounds__(32 * kSumWarps<Pieces>, 1)
     }
     // With x̂ = (x − mean) · rstd and g = dy · weight:  dx = rstd · (g − mean(g) − x̂ · mean(g x̂)).
     const float mean_g = warp_sum(sum_g) * inverse_width, mean_gx = warp_sum(sum_gx) * inverse_width;
-    const BranchFactor f = a.dbranch ? branch_factor(a, token) : BranchFactor{};
 #pragma unroll
     for (int p = 0; p < Pieces; ++p) {
-      const int column = p * kPieceWidth + first;
-      if (column >= width) continue;
 #pragma unroll
       for (int k = 0; k < 8; ++k) g[p][k] = rstd * (g[p][k] - mean_g - to_float(normalised[p].value[k]) * mean_gx);
-      store_gradients<8>(a, f, row, column, g[p]);
+      if (in_row<Whole>(p, first, width)) store<8>(a.dx + row + p * kPieceWidth + first, g[p]);
+    }
+    if (!a.dbranch) continue;
+    const BranchDraws<Pieces> draws(a, branch_row(a, token), first);
+    const float scale = branch_scale(a);
+#pragma unroll
+    for (int p = 0; p < Pieces; ++p) {
+      // A dropped branch has zeros also where dx is not finite, as on the CPU.
+#pragma unroll
+      for (int k = 0; k < 8; ++k) g[p][k] = !draws.dropped && draws.keeps(p, k) ? g[p][k] * scale : 0.0f;
+      if (in_row<Whole>(p, first, width)) store<8>(a.dbranch + row + p * kPieceWidth + first, g[p]);
     }
   }
   // The warps' sums, piece by piece through shared memory, added in the order of the warps.
@@ -129,12 +111,19 @@ __global__ void __launch_bounds__(kThreads) backward_in_sweeps(const ResidualNor
   }
   const float mean_g = warp_sum(sum_g) * inverse_width, mean_gx = warp_sum(sum_gx) * inverse_width;
   const float rstd = a.rstd[token];
-  const BranchFactor f = a.dbranch ? branch_factor(a, token) : BranchFactor{};
+  const BranchRow draws = a.dbranch ? branch_row(a, token) : BranchRow{};
+  const bool dropped = a.dbranch && drops_branch(a, draws);
+  const float scale = branch_scale(a);
   for (std::int64_t column = first; column < a.width; column += 32 * N) {
     load_row(column, g, normalised);
 #pragma unroll
     for (int k = 0; k < N; ++k) g[k] = rstd * (g[k] - mean_g - normalised[k] * mean_gx);
-    store_gradients<N>(a, f, row, column, g);
+    store<N>(a.dx + row + column, g);
+    if (!a.dbranch) continue;
+#pragma unroll
+    for (int k = 0; k < N; ++k) g[k] = dropped ? 0.0f : g[k] * scale;
+    drop_columns<N>(a, draws, column, g);
+    store<N>(a.dbranch + row + column, g);
   }
 }
 
@@ -195,11 +184,11 @@ void residual_norm_backward(Gpu& gpu, const ResidualNormBackward<T>& a) {
       static_cast<float*>(gpu.scratch(static_cast<std::size_t>(kMostPartial * 2 * width) * sizeof(float)));
   std::int64_t count = 0;  // of partial sums
   if (fits_registers(width)) {
-    for_pieces(width, [&]<int Pieces>() {
+    for_pieces(width, [&]<int Pieces, bool Whole>() {
       constexpr int kWarpsHere = kSumWarps<Pieces>;
       count = std::min(kMostPartial, (tokens + kWarpsHere - 1) / kWarpsHere);
-      launch(gpu, backward_in_registers<T, Pieces>, static_cast<unsigned>(count), 32 * kWarpsHere, 0, a, inverse_width,
-             partial);
+      launch(gpu, backward_in_registers<T, Pieces, Whole>, static_cast<unsigned>(count), 32 * kWarpsHere, 0, a,
+             inverse_width, partial);
     });
   } else {
     const std::int64_t rows = std::max<std::int64_t>(64, (tokens + kMostPartial - 1) / kMostPartial);

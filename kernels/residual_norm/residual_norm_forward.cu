@@ -7,16 +7,6 @@ namespace {
 
 using namespace cuda;
 
-/// v += factor · branch
-template <int N, class T>
-__device__ __forceinline__ void add_branch(const ResidualNormForward<T>& a, const BranchFactor& f, std::int64_t column,
-                                           const float (&branch)[N], float (&v)[N]) {
-  float factor[N];
-  element_factors(a, f, column, factor);
-#pragma unroll
-  for (int k = 0; k < N; ++k) v[k] += factor[k] * branch[k];
-}
-
 /// y and normalised at `column`, from v = normalised.
 template <int N, class T>
 __device__ __forceinline__ void store_normalised(const ResidualNormForward<T>& a, std::int64_t row, std::int64_t column,
@@ -34,34 +24,35 @@ __device__ __forceinline__ float reciprocal_deviation(float variance) {
   return 1.0f / sqrtf(variance + static_cast<float>(kLayerNormEpsilon));
 }
 
-template <class T, int Pieces>
+template <class T, int Pieces, bool Whole>
 __global__ void __launch_bounds__(kThreads) forward_in_registers(const ResidualNormForward<T> a, float inverse_width) {
   const std::int64_t token = token_of_warp();
   if (token >= a.packed.tokens()) return;
   const auto width = static_cast<int>(a.width), first = static_cast<int>(threadIdx.x % 32 * 8);
   const std::int64_t row = token * width;
-  const BranchFactor f = a.branch ? branch_factor(a, token) : BranchFactor{};
-  float v[Pieces][8];
+  float v[Pieces][8] = {};
   float sum = 0;
 #pragma unroll
   for (int p = 0; p < Pieces; ++p) {
-    const int column = p * kPieceWidth + first;
-    if (column < width) {
-      load<8>(a.x + row + column, v[p]);
-    } else {
-#pragma unroll
-      for (int k = 0; k < 8; ++k) v[p][k] = 0;
-    }
+    if (in_row<Whole>(p, first, width)) load<8>(a.x + row + p * kPieceWidth + first, v[p]);
   }
-  if (a.branch && f.path != 0.0f) {
-    float branch[Pieces][8];
+  if (a.branch) {
+    // Read before it is known whether it is dropped: seldom in vain, and the draws are made meanwhile.
+    float branch[Pieces][8] = {};
 #pragma unroll
     for (int p = 0; p < Pieces; ++p) {
-      if (p * kPieceWidth + first < width) load<8>(a.branch + row + p * kPieceWidth + first, branch[p]);
+      if (in_row<Whole>(p, first, width)) load<8>(a.branch + row + p * kPieceWidth + first, branch[p]);
     }
+    const BranchDraws<Pieces> draws(a, branch_row(a, token), first);
+    if (!draws.dropped) {
+      const float scale = branch_scale(a);
 #pragma unroll
-    for (int p = 0; p < Pieces; ++p) {
-      if (p * kPieceWidth + first < width) add_branch<8>(a, f, p * kPieceWidth + first, branch[p], v[p]);
+      for (int p = 0; p < Pieces; ++p) {
+#pragma unroll
+        for (int k = 0; k < 8; ++k) {
+          if (draws.keeps(p, k)) v[p][k] += scale * branch[p][k];
+        }
+      }
     }
   }
 #pragma unroll
@@ -73,7 +64,7 @@ __global__ void __launch_bounds__(kThreads) forward_in_registers(const ResidualN
   float squares = 0;
 #pragma unroll
   for (int p = 0; p < Pieces; ++p) {
-    const bool inside = p * kPieceWidth + first < width;
+    const bool inside = in_row<Whole>(p, first, width);
 #pragma unroll
     for (int k = 0; k < 8; ++k) {
       v[p][k] -= mean;
@@ -84,11 +75,10 @@ __global__ void __launch_bounds__(kThreads) forward_in_registers(const ResidualN
   if (a.rstd && first == 0) a.rstd[token] = rstd;
 #pragma unroll
   for (int p = 0; p < Pieces; ++p) {
-    const int column = p * kPieceWidth + first;
-    if (column >= width) continue;
+    if (!in_row<Whole>(p, first, width)) continue;
 #pragma unroll
     for (int k = 0; k < 8; ++k) v[p][k] *= rstd;
-    store_normalised<8>(a, row, column, v[p]);
+    store_normalised<8>(a, row, p * kPieceWidth + first, v[p]);
   }
 }
 
@@ -97,15 +87,18 @@ __global__ void __launch_bounds__(kThreads) forward_in_sweeps(const ResidualNorm
   const std::int64_t token = token_of_warp();
   if (token >= a.packed.tokens()) return;
   const std::int64_t row = token * a.width, first = threadIdx.x % 32 * N;
-  const BranchFactor f = a.branch ? branch_factor(a, token) : BranchFactor{};
-  const bool has_branch = a.branch && f.path != 0.0f;
+  const BranchRow draws = a.branch ? branch_row(a, token) : BranchRow{};
+  const bool has_branch = a.branch && !drops_branch(a, draws);
+  const float scale = branch_scale(a);
   float v[N];
   const auto load_sum = [&](std::int64_t column) {
     load<N>(a.x + row + column, v);
     if (!has_branch) return;
     float branch[N];
     load<N>(a.branch + row + column, branch);
-    add_branch<N>(a, f, column, branch, v);
+    drop_columns<N>(a, draws, column, branch);
+#pragma unroll
+    for (int k = 0; k < N; ++k) v[k] += scale * branch[k];
   };
   float sum = 0;
   for (std::int64_t column = first; column < a.width; column += 32 * N) {
@@ -137,8 +130,8 @@ void residual_norm_forward(Gpu& gpu, const ResidualNormForward<T>& a) {
   const unsigned blocks = blocks_for(a.packed.tokens(), kRowsPerBlock);
   const float inverse_width = 1.0f / static_cast<float>(a.width);
   if (fits_registers(a.width)) {
-    for_pieces(a.width, [&]<int Pieces>() {
-      launch(gpu, forward_in_registers<T, Pieces>, blocks, kThreads, 0, a, inverse_width);
+    for_pieces(a.width, [&]<int Pieces, bool Whole>() {
+      launch(gpu, forward_in_registers<T, Pieces, Whole>, blocks, kThreads, 0, a, inverse_width);
     });
   } else {
     launch(gpu, a.width % 8 == 0 ? forward_in_sweeps<T, 8> : forward_in_sweeps<T, 1>, blocks, kThreads, 0, a,

@@ -15,45 +15,81 @@ namespace moleblend::cuda {
 inline constexpr int kRowsPerBlock = 8, kThreads = 32 * kRowsPerBlock;
 inline constexpr int kPieceWidth = 256, kMostPieces = 4;
 
-/// What multiplies the branch of a token.
-struct BranchFactor {
-  float path;          // 0 or 1 / (1 − p)
-  std::uint64_t key;   // of hidden dropout
-  std::int64_t first;  // the number of the row's first element among the draws
+/// Where a token's draws are.
+struct BranchRow {
+  std::uint64_t key;
+  std::int64_t first;  // the number of the row's first element
 };
-
 template <class Args>
-__device__ __forceinline__ BranchFactor branch_factor(const Args& a, std::int64_t token) {
-  BranchFactor f{1.0f, 0, 0};
-  if (!a.drop_path.active() && !a.hidden_dropout.active()) return f;
+__device__ __forceinline__ BranchRow branch_row(const Args& a, std::int64_t token) {
+  if (!a.drop_path.active() && !a.hidden_dropout.active()) return {};
   const std::int64_t b = a.packed.token_molecule[token];
-  f.key = a.molecule_key[b];
-  f.first = (token - a.packed.token_offset(b)) * a.width;
-  if (a.drop_path.active()) {
-    f.path =
-        a.drop_path.keeps(philox(f.key, 0, Draw::drop_path, a.layer), 0) ? static_cast<float>(a.drop_path.scale) : 0.0f;
-  }
-  return f;
+  return {a.molecule_key[b], (token - a.packed.token_offset(b)) * a.width};
 }
 
-/// factor[k] of columns column + k.
-template <int N, class Args>
-__device__ __forceinline__ void element_factors(const Args& a, const BranchFactor& f, std::int64_t column,
-                                                float (&factor)[N]) {
-  if (!a.hidden_dropout.active()) {
+/// What multiplies a branch: 0 where all of it is dropped and where hidden dropout drops an element, else this.
+template <class Args>
+__device__ __forceinline__ float branch_scale(const Args& a) {
+  return (a.drop_path.active() ? static_cast<float>(a.drop_path.scale) : 1.0f) *
+         (a.hidden_dropout.active() ? static_cast<float>(a.hidden_dropout.scale) : 1.0f);
+}
+
+template <class Args>
+__device__ __forceinline__ bool drops_branch(const Args& a, const BranchRow& row) {
+  return a.drop_path.active() &&
+         !keeps_element(philox_words(row.key, 0, Draw::drop_path, a.layer), 0, upper_threshold(a.drop_path));
+}
+
+/// Whether a branch is dropped, and the draws of hidden dropout for a lane's 8 columns of each piece.
+template <int Pieces>
+struct BranchDraws {
+  bool dropped;
+  std::uint32_t threshold;
+  PhiloxWords words[Pieces];
+
+  template <class Args>
+  __device__ __forceinline__ BranchDraws(const Args& a, const BranchRow& row, int first)
+      : dropped(false), threshold(upper_threshold(a.hidden_dropout)), words{} {
+    if (a.hidden_dropout.active()) {
+      // All at once: the branch's own draw costs less among the others than before them.
+      std::uint32_t block[Pieces + 1];
+      Draw purpose[Pieces + 1];
+      PhiloxWords drawn[Pieces + 1];
 #pragma unroll
-    for (int k = 0; k < N; ++k) factor[k] = f.path;
-    return;
+      for (int p = 0; p < Pieces; ++p) {
+        block[p] = static_cast<std::uint32_t>((row.first + first) / 8) + p * kPieceWidth / 8;
+        purpose[p] = Draw::hidden_dropout;
+      }
+      block[Pieces] = 0;
+      purpose[Pieces] = Draw::drop_path;
+      philox_words(row.key, block, purpose, a.layer, drawn);
+#pragma unroll
+      for (int p = 0; p < Pieces; ++p) words[p] = drawn[p];
+      dropped = !keeps_element(drawn[Pieces], 0, upper_threshold(a.drop_path));
+    } else if (a.drop_path.active()) {
+      dropped = drops_branch(a, row);
+    }
   }
+  /// Whether hidden dropout keeps column 256 p + first + k.
+  __device__ __forceinline__ bool keeps(int p, int k) const {
+    return keeps_element(words[p], k, threshold);
+  }
+};
+/// x[k] = 0 where hidden dropout drops column column + k, of N = 8 columns or one.
+template <int N, class Args>
+__device__ __forceinline__ void drop_columns(const Args& a, const BranchRow& row, std::int64_t column, float (&x)[N]) {
+  if (!a.hidden_dropout.active()) return;
   if constexpr (N == 8) {
-    dropout_factors(f.key, Draw::hidden_dropout, a.layer, static_cast<std::uint32_t>((f.first + column) / 8),
-                    a.hidden_dropout, factor);
+    const PhiloxWords words =
+        philox_words(row.key, static_cast<std::uint32_t>((row.first + column) / 8), Draw::hidden_dropout, a.layer);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      if (!keeps_element(words, k, upper_threshold(a.hidden_dropout))) x[k] = 0;
+    }
   } else {
     static_assert(N == 1);
-    factor[0] = dropout_factor(f.key, Draw::hidden_dropout, a.layer, f.first + column, a.hidden_dropout);
+    if (dropout_factor(row.key, Draw::hidden_dropout, a.layer, row.first + column, a.hidden_dropout) == 0) x[0] = 0;
   }
-#pragma unroll
-  for (int k = 0; k < N; ++k) factor[k] *= f.path;
 }
 
 __device__ __forceinline__ std::int64_t token_of_warp() {
@@ -64,19 +100,29 @@ inline bool fits_registers(std::int64_t width) {
   return width % 8 == 0 && width <= kMostPieces * kPieceWidth;
 }
 
-/// kernel<1>() … kernel<kMostPieces>(), as many pieces as a row of `width` has.
+/// Whether lane's columns of piece p are in the row. Of a row of whole pieces the compiler knows that they are.
+template <bool Whole>
+__device__ __forceinline__ bool in_row(int p, int first, int width) {
+  return Whole || p * kPieceWidth + first < width;
+}
+
+/// kernel<1, …>() … kernel<kMostPieces, …>(), as many pieces as a row of `width` has; true after it, if they are whole.
 template <class Kernel>
 void for_pieces(std::int64_t width, const Kernel& kernel) {
+  const auto for_ends = [&]<int Pieces>() {
+    width == Pieces* kPieceWidth ? kernel.template operator()<Pieces, true>()
+                                 : kernel.template operator()<Pieces, false>();
+  };
   static_assert(kMostPieces == 4);
   switch ((width + kPieceWidth - 1) / kPieceWidth) {
     case 1:
-      return kernel.template operator()<1>();
+      return for_ends.template operator()<1>();
     case 2:
-      return kernel.template operator()<2>();
+      return for_ends.template operator()<2>();
     case 3:
-      return kernel.template operator()<3>();
+      return for_ends.template operator()<3>();
     default:
-      return kernel.template operator()<4>();
+      return for_ends.template operator()<4>();
   }
 }
 

@@ -1,5 +1,5 @@
 #include "kernels/common/cuda/cuda.cuh"
-#include "kernels/random/philox.h"
+#include "kernels/random/dropout.cuh"
 #include "tests/cuda/primitives.h"
 
 namespace moleblend::testing {
@@ -91,8 +91,28 @@ __global__ void pieces_kernel(int count, const bf16* from, bf16* to) {
 }
 
 __global__ void draw_kernel(std::uint64_t key, std::uint32_t* words) {
-  const PhiloxWords w = philox(key, threadIdx.x, Draw::attention_dropout, 3);
-  for (int k = 0; k < 4; ++k) words[4 * threadIdx.x + k] = w.word[k];
+  // One block by itself and two, of other purposes, at once: 32 lanes, 3 blocks, 4 words.
+  const std::uint32_t lane = threadIdx.x, blocks[2] = {lane + 100, 7 * lane};
+  const Draw purposes[2] = {Draw::hidden_dropout, Draw::drop_path};
+  PhiloxWords two[2];
+  cuda::philox_words(key, blocks, purposes, 5, two);
+  const PhiloxWords one = cuda::philox_words(key, lane, Draw::attention_dropout, 3);
+  for (int k = 0; k < 4; ++k) {
+    words[12 * lane + k] = one.word[k];
+    words[12 * lane + 4 + k] = two[0].word[k];
+    words[12 * lane + 8 + k] = two[1].word[k];
+  }
+}
+
+__global__ void keep_kernel(const std::uint32_t* words, Dropout dropout, std::uint32_t* kept) {
+  const std::uint32_t lane = threadIdx.x, threshold = cuda::upper_threshold(dropout);
+  kept[2 * lane] = cuda::keeps(words[lane], 0, threshold);
+  kept[2 * lane + 1] = cuda::keeps(words[lane], 1, threshold);
+}
+
+__global__ void power_kernel(int count, const float* x, float* power) {
+  const int k = static_cast<int>(threadIdx.x);
+  if (k < count) power[k] = cuda::exp2_fast(x[k]);
 }
 
 }  // namespace
@@ -123,6 +143,12 @@ void double_in_pieces(Gpu& gpu, int count, const bf16* from, bf16* to) {
 }
 void draw_words(Gpu& gpu, std::uint64_t key, std::uint32_t* words) {
   cuda::launch(gpu, draw_kernel, 1, 32, 0, key, words);
+}
+void keep_halves(Gpu& gpu, const Dropout& dropout, const std::uint32_t* words, std::uint32_t* kept) {
+  cuda::launch(gpu, keep_kernel, 1, 32, 0, words, dropout, kept);
+}
+void powers_of_two(Gpu& gpu, int count, const float* x, float* power) {
+  cuda::launch(gpu, power_kernel, 1, static_cast<unsigned>(count), 0, count, x, power);
 }
 
 }  // namespace moleblend::testing

@@ -4,6 +4,7 @@
 
 #include "kernels/common/gpu.h"
 #include "kernels/common/precision.h"
+#include "kernels/random/philox.h"
 
 namespace moleblend::testing {
 
@@ -23,7 +24,12 @@ void round_values(Gpu& gpu, int count, const float* x, bf16* rounded, std::uint3
 void reduce_warp(Gpu& gpu, const float* x, float* sums, float* largest);
 /// to = 2 · from, eight values at a time; count is a multiple of 8.
 void double_in_pieces(Gpu& gpu, int count, const bf16* from, bf16* to);
-/// words [32, 4]: philox(key, block, attention_dropout, 3) of blocks 0 to 31.
+/// words [32, 3, 4]: of lane l philox(key, l, attention_dropout, 3), and in layer 5 of hidden_dropout's block l + 100 and drop_path's 7 l.
 void draw_words(Gpu& gpu, std::uint64_t key, std::uint32_t* words);
+
+/// kept [32, 2]: of words [32], whether the lower and the upper half are kept.
+void keep_halves(Gpu& gpu, const Dropout& dropout, const std::uint32_t* words, std::uint32_t* kept);
+/// power [count] = 2^x.
+void powers_of_two(Gpu& gpu, int count, const float* x, float* power);
 
 }  // namespace moleblend::testing

@@ -146,12 +146,52 @@ TEST_F(Primitives, PiecesOfMemory) {
 
 TEST_F(Primitives, PhiloxIsTheHosts) {
   const std::uint64_t key = molecule_key(3, 1, 4);
-  DeviceVector<std::uint32_t> words(gpu(), 32 * 4);
+  DeviceVector<std::uint32_t> words(gpu(), 32 * 12);
   draw_words(gpu(), key, words.data());
   const auto found = words.host();
-  for (std::uint32_t block = 0; block < 32; ++block)
-    for (std::uint32_t k = 0; k < 4; ++k)
-      EXPECT_EQ(found[4 * block + k], philox(key, block, Draw::attention_dropout, 3).word[k]);
+  for (std::uint32_t lane = 0; lane < 32; ++lane)
+    for (std::uint32_t k = 0; k < 4; ++k) {
+      EXPECT_EQ(found[12 * lane + k], philox(key, lane, Draw::attention_dropout, 3).word[k]);
+      EXPECT_EQ(found[12 * lane + 4 + k], philox(key, lane + 100, Draw::hidden_dropout, 5).word[k]);
+      EXPECT_EQ(found[12 * lane + 8 + k], philox(key, 7 * lane, Draw::drop_path, 5).word[k]);
+    }
+}
+
+TEST_F(Primitives, DropoutIsTheHosts) {
+  for (const double p : {0.0, 0.1, 0.5, 0.99}) {
+    const Dropout dropout = Dropout::of(p);
+    // Halves at the threshold and beside it, with all and no bits in the other half.
+    std::vector<std::uint32_t> words;
+    for (const std::uint32_t half : {dropout.threshold - 1, dropout.threshold, dropout.threshold + 1, 0u, 65535u}) {
+      for (const std::uint32_t other : {0u, 0xFFFFu, 0x1234u})
+        for (const int shift : {0, 16}) words.push_back((half & 0xFFFF) << shift | other << (16 - shift));
+    }
+    words.resize(32, 0x00010000);
+    const DeviceVector<std::uint32_t> from(gpu(), words);
+    DeviceVector<std::uint32_t> kept(gpu(), 64);
+    keep_halves(gpu(), dropout, from.data(), kept.data());
+    const auto found = kept.host();
+    for (std::size_t k = 0; k < words.size(); ++k)
+      for (unsigned half = 0; half < 2; ++half)
+        EXPECT_EQ(found[2 * k + half], dropout.keeps({{words[k]}}, half)) << std::hex << words[k] << ", p " << p;
+  }
+}
+
+TEST_F(Primitives, PowersOfTwo) {
+  std::vector<float> x = {0, 1, -1, 0.5f, -125.5f, -126, 127.5f, 10.3f, -60.7f, 1e-20f};
+  const std::size_t finite = x.size();
+  for (const float v : {-127.0f, -200.0f, -std::numeric_limits<float>::infinity()}) x.push_back(v);  // zero
+  x.push_back(std::numeric_limits<float>::infinity());
+  x.push_back(std::numeric_limits<float>::quiet_NaN());
+  const DeviceVector<float> from(gpu(), x);
+  DeviceVector<float> power(gpu(), x.size());
+  powers_of_two(gpu(), static_cast<int>(x.size()), from.data(), power.data());
+  const auto found = power.host();
+  // 2 units in the last place, as the PTX manual says of ex2.approx.
+  for (std::size_t k = 0; k < finite; ++k) EXPECT_NEAR(found[k] / std::exp2(double{x[k]}), 1, 2.4e-7) << x[k];
+  for (std::size_t k = finite; k < finite + 3; ++k) EXPECT_EQ(found[k], 0) << x[k];
+  EXPECT_TRUE(std::isinf(found[finite + 3]));
+  EXPECT_TRUE(std::isnan(found[finite + 4]));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 //   * no spin-waits between blocks, no branches on __CUDA_ARCH__.
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -103,6 +104,20 @@ __device__ __forceinline__ void copy_async_wait() {
 __device__ __forceinline__ void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;\n" ::"r"(id), "r"(threads) : "memory");
 }
+/// 2^x within 2 units in the last place; what is below the least normal number becomes zero. An instruction, where exp2f takes four to keep
+/// denormal numbers.
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+/// The words of a · b. Of a 64-bit product of widened words nvcc forgets that their upper halves are zero, and adds those up too.
+__device__ __forceinline__ void multiply_words(std::uint32_t a, std::uint32_t b, std::uint32_t& low,
+                                               std::uint32_t& high) {
+  asm("{ .reg .b64 product; mul.wide.u32 product, %2, %3; mov.b64 {%0, %1}, product; }"
+      : "=r"(low), "=r"(high)
+      : "r"(a), "r"(b));
+}
 __device__ __forceinline__ bf16 round_to_bf16(float x) {
   return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
 }
@@ -146,6 +161,15 @@ void copy_async_wait() {
 inline void named_barrier(int id, int threads, CUDA_ON_CPU_SITE) {
   cuda_on_cpu::sync_block(static_cast<unsigned>(id), threads, CUDA_ON_CPU_HERE);
 }
+inline float exp2_fast(float x) {
+  const float y = std::exp2(x);
+  return y < std::numeric_limits<float>::min() ? 0.0f : y;  // NaN stays
+}
+inline void multiply_words(std::uint32_t a, std::uint32_t b, std::uint32_t& low, std::uint32_t& high) {
+  const std::uint64_t product = std::uint64_t{a} * b;
+  low = static_cast<std::uint32_t>(product);
+  high = static_cast<std::uint32_t>(product >> 32);
+}
 inline bf16 round_to_bf16(float x) {
   return to_bf16(x);
 }
@@ -154,6 +178,12 @@ inline std::uint32_t pack_bf16(float low, float high) {
 }
 
 #endif
+
+constexpr float kLog2E = 1.44269504f;
+/// exp(x) within 2 + 1.2 |x| units in the last place; what is below the least normal number becomes zero.
+__device__ __forceinline__ float exp_fast(float x) {
+  return exp2_fast(x * kLog2E);
+}
 
 /// From float to what is stored.
 template <class T>
