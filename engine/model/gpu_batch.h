@@ -58,6 +58,7 @@ class DeviceBatch<Gpu> {
     v.packed.token_molecule = layout.put(order.token_molecule);
     v.packed.by_size = layout.put(order.by_size);
     v.packed.beyond_16 = order.beyond_16;
+    v.packed.beyond_24 = order.beyond_24;
     v.packed.beyond_32 = order.beyond_32;
     v.packed.beyond_64 = order.beyond_64;
     v.packed.beyond_128 = order.beyond_128;

@@ -1,8 +1,9 @@
 // Attention on GPUs. Molecules are small, so that scores fit in registers: a warp (bf16) or a lane (float) holds rows of them, and nothing
 // of size n² but the bias and its gradient is ever in memory.
-//   attention_tensor.cu  bf16 on tensor cores, head widths that are multiples of 8 up to 64 (and 4, 12)
+//   attention_small.cu   bf16 on tensor cores, molecules of up to 24 tokens, head widths that are multiples of 8 up to 64 (and 4, 12)
+//   attention_tensor.cu  the same of larger molecules
 //   attention_simt.cu    float, and bf16 of any other head width
-// Molecules are taken from the largest to the smallest, in five classes by size.
+// Molecules are taken from the largest to the smallest, in six classes by size.
 
 #include "kernels/attention/attention_gpu.cuh"
 

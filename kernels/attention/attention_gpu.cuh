@@ -14,13 +14,13 @@ struct SizeClass {
   std::int64_t first, count, tokens;
 };
 
-/// Calls f for the molecules with more than 128 tokens, up to 128, up to 64, up to 32 and up to 16, in this order, where there are any:
-/// what takes longest starts first.
+/// Calls f for the molecules with more than 128 tokens, up to 128, 64, 32, 24 and 16, in this order, where there are any: what takes longest
+/// starts first.
 template <class F>
 void for_each_class(const Packed& p, F&& f) {
-  const std::int64_t first[] = {0, p.beyond_128, p.beyond_64, p.beyond_32, p.beyond_16, p.molecules};
-  const std::int64_t tokens[] = {p.largest + 1, 128, 64, 32, 16};
-  for (int k = 0; k < 5; ++k) {
+  const std::int64_t first[] = {0, p.beyond_128, p.beyond_64, p.beyond_32, p.beyond_24, p.beyond_16, p.molecules};
+  const std::int64_t tokens[] = {p.largest + 1, 128, 64, 32, 24, 16};
+  for (int k = 0; k < 6; ++k) {
     if (first[k] < first[k + 1]) f(SizeClass{first[k], first[k + 1] - first[k], std::min(tokens[k], p.largest + 1)});
   }
 }
@@ -33,11 +33,12 @@ struct HeadDraws {
   std::uint32_t first, row_blocks;  // blocks before this head; blocks of a row
   float scale;                      // of what is kept
 
-  /// Of row i, columns 8 column_block … + 7.
+  /// The philox block of row i, columns 8 column_block … + 7, and its words.
+  __device__ __forceinline__ std::uint32_t block(int i, int column_block) const {
+    return first + static_cast<std::uint32_t>(i) * row_blocks + static_cast<std::uint32_t>(column_block);
+  }
   __device__ __forceinline__ PhiloxWords draw(int i, int column_block) const {
-    return cuda::philox_words(
-        key, first + static_cast<std::uint32_t>(i) * row_blocks + static_cast<std::uint32_t>(column_block),
-        Draw::attention_dropout, layer);
+    return cuda::philox_words(key, block(i, column_block), Draw::attention_dropout, layer);
   }
   /// Bit c: column c of the block is kept.
   __device__ __forceinline__ unsigned keep_bits(int i, int column_block) const {

@@ -1,99 +1,16 @@
-// Attention in bf16 on tensor cores: operands go from global memory straight to the registers of mma_m16n8k16, in 16-byte
-// loads.
-//
-// What a lane holds. Rows of q, k, v or dout come in pieces of 8 rows × P columns (P: head width padded to 16, 32 or 64). Lane (g, t) =
-// (lane / 4, lane % 4) holds of row g the columns 8t … 8t + 7 (and 32 + 8t … of 64; of 16: 4t … 4t + 3): one load. That is a fragment of
-// mma, with the columns in another order; a product over columns does not mind, as long as both sides have the same order. Products over
-// rows (p · v, ds · k, …) take the piece transposed, 8 × 8 at a time (movmatrix); their results come out in the very same layout: one
-// 16-byte store a row. Columns past the head's width are zero.
-//
-// A tile of 16 × 16 scores is 8 values a lane: of rows g and g + 8 the columns 4t … 4t + 3. mma hands a lane columns 2t and 2t + 1 of each of
-// two products; which keys those are is ours to say, by the rows of k and v that the pieces hold (column_of). One philox block serves 8
-// columns of a row, so two neighbouring lanes: each draws for one of their two rows and gives the other its half.
+// Attention in bf16 of molecules with more than 24 tokens (attention_small.cu has the others), in tiles of 16 × 16 scores. What a lane holds says
+// attention_lanes.cuh; a tile is 8 values a lane: of rows g and g + 8 the columns 4t … 4t + 3.
 //
 // Who does what. Forward: a warp has 16 rows of one head; up to 32 tokens, all its rows. Backward: a warp has 16 rows and computes their
 // scores, statistics, dq and dbias, then 16 columns and their dk and dv. Up to 64 tokens the scores of the rows stay in registers, and
 // probabilities and gradients reach the warp of the columns through shared memory, as operands. Beyond, scores are recomputed in tiles:
 // once for statistics, once for dq, once for dk and dv. Neighbouring warps have neighbouring heads, whose rows share memory sectors.
-// Most molecules have 15 to 30 tokens: up to 16 is a variant of its own, because half the registers are twice the warps in flight.
 
-#include <bit>
-#include <limits>
-
-#include "kernels/attention/attention_gpu.cuh"
+#include "kernels/attention/attention_lanes.cuh"
 
 namespace moleblend::attention_gpu {
 namespace {
 
-using namespace cuda;
-
-constexpr int kWarps = 4;  // a block, where warps work alone
-constexpr std::int64_t kMoleculesInARow = 32768;
-
-/// A block for each `per_block` heads of each molecule, side by side: their columns share memory sectors. No thread divides to find its place.
-dim3 heads_grid(const SizeClass& molecules, std::int64_t heads, int per_block) {
-  return dim3(blocks_for(heads, per_block), static_cast<unsigned>(std::min(molecules.count, kMoleculesInARow)),
-              blocks_for(molecules.count, kMoleculesInARow));
-}
-
-__device__ __forceinline__ int lane_row() {
-  return static_cast<int>(threadIdx.x % 32 / 4);
-}
-__device__ __forceinline__ int lane_quarter() {
-  return static_cast<int>(threadIdx.x % 4);
-}
-/// Of the tile's 16 columns, the one that is row r of piece c: so that lane t has columns 4t + 2c + e % 2.
-__device__ __forceinline__ constexpr int column_of(int c, int r) {
-  return r / 2 * 4 + 2 * c + r % 2;
-}
-__device__ __forceinline__ float quad_max(float x) {
-  x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, 1));
-  return fmaxf(x, __shfl_xor_sync(kFullWarp, x, 2));
-}
-__device__ __forceinline__ float quad_sum(float x) {
-  x += __shfl_xor_sync(kFullWarp, x, 1);
-  return x + __shfl_xor_sync(kFullWarp, x, 2);
-}
-
-/// A lane's part of 8 rows × P columns: word w has two neighbouring columns.
-template <int P>
-struct Rows {
-  std::uint32_t word[P / 8];
-};
-template <int P>
-constexpr int kPiece = P < 32 ? 4 : 8;  // columns of a load
-
-/// Row `row` is this lane's; zero unless it is below `rows`, and past `width` columns.
-template <int P>
-__device__ __forceinline__ Rows<P> load_row(const bf16* from, int pitch, int row, int rows, int width) {
-  constexpr int piece = kPiece<P>;
-  Rows<P> r{};
-#pragma unroll
-  for (int u = 0; u < P / (4 * piece); ++u) {
-    const int column = (4 * u + lane_quarter()) * piece;
-    if (row >= rows || column >= width) continue;
-    const auto loaded = *reinterpret_cast<const Piece<piece, bf16>*>(from + (row * pitch + column));
-    const auto words = std::bit_cast<Piece<piece / 2, std::uint32_t>>(loaded);
-#pragma unroll
-    for (int k = 0; k < piece / 2; ++k) r.word[u * piece / 2 + k] = words.value[k];
-  }
-  return r;
-}
-/// A lane's row of d, g (e = 0) or g + 8 (e = 2), times `factor`, is row `row`.
-template <int P>
-__device__ __forceinline__ void store_row(bf16* to, int pitch, int row, int rows, int width, const float (&d)[P / 8][4],
-                                          int e, float factor) {
-  constexpr int piece = kPiece<P>;
-#pragma unroll
-  for (int u = 0; u < P / (4 * piece); ++u) {
-    const int column = (4 * u + lane_quarter()) * piece;
-    if (row >= rows || column >= width) continue;
-    float x[piece];
-#pragma unroll
-    for (int k = 0; k < piece; ++k) x[k] = d[u * piece / 2 + k / 2][e + k % 2] * factor;
-    store<piece>(to + (row * pitch + column), x);
-  }
-}
 /// 16 rows from i0 in their order (queries), or in that of a tile's columns (keys and values).
 template <int P>
 __device__ __forceinline__ void load_16_rows(Rows<P> (&r)[2], const bf16* from, int pitch, int i0, int rows,
@@ -176,71 +93,35 @@ struct TileDraws {
   }
 };
 
-/// Head with where its parts lie.
-struct TensorHead : Head<bf16> {
-  int pitch, width;  // of qkv; of the head
-  const bf16 *q, *k, *v, *bias;
-  float scale;
-
-  __device__ TensorHead(const AttentionInput<bf16>& in, std::int64_t rank, int head, int head_width)
-      : Head(in, rank, head, head_width), pitch(static_cast<int>(3 * in.width)), width(head_width), scale(in.scale) {
-    q = in.qkv + token * pitch + column;
-    k = q + in.width;
-    v = k + in.width;
-    bias = in.bias ? in.bias + bias_at : nullptr;
+/// Of the tile at (i0, j0); zero outside, and without a bias.
+__device__ __forceinline__ void load_bias(BiasTile& b, const TensorHead& head, int i0, int j0) {
+  const int j = j0 + 4 * lane_quarter();
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int i = i0 + lane_row() + 8 * half;
+    const bool biased = head.bias && i < head.n;
+    const bf16* row = head.bias + (i * head.n + j);
+#pragma unroll
+    for (int right = 0; right < 4; ++right)
+      b[right / 2][2 * half + right % 2] = biased && j + right < head.n ? row[right] : bf16{0};
   }
-
-  // Inside a molecule 32 bits number everything: a bias of 2³¹ elements a head would fill no GPU's memory 32 times.
-
-  /// Of the tile at (i0, j0); zero outside, and without a bias.
-  __device__ __forceinline__ void load_bias(BiasTile& b, int i0, int j0) const {
-    const int j = j0 + 4 * lane_quarter();
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int i = i0 + lane_row() + 8 * half;
-      const bool biased = bias && i < n;
-      const bf16* row = bias + (i * n + j);
-#pragma unroll
-      for (int right = 0; right < 4; ++right)
-        b[right / 2][2 * half + right % 2] = biased && j + right < n ? row[right] : bf16{0};
-    }
-  }
-  /// Products to scores, in place; −∞ past the last column, finite past the last row.
-  __device__ __forceinline__ void scores(Tile& s, const BiasTile& b, int j0) const {
-#pragma unroll
-    for (int c = 0; c < 2; ++c)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const bool real = j0 + 4 * lane_quarter() + 2 * c + e % 2 < n;
-        s[c][e] = real ? s[c][e] * scale + to_float(b[c][e]) : -std::numeric_limits<float>::infinity();
-      }
-  }
-};
-
-/// exp(score − base), from base · log₂ e.
-__device__ __forceinline__ float exp_from(float score, float base_in_bits) {
-  return exp2_fast(fmaf(score, kLog2E, -base_in_bits));
 }
-
-/// The place of a block's molecule in its class; blocks lie as heads_grid() says.
-__device__ __forceinline__ std::int64_t rank_of_block() {
-  return std::int64_t{blockIdx.z} * kMoleculesInARow + blockIdx.y;
+/// Products to scores, in place; −∞ past the last column, finite past the last row.
+__device__ __forceinline__ void to_scores(Tile& s, const TensorHead& head, const BiasTile& b, int j0) {
+#pragma unroll
+  for (int c = 0; c < 2; ++c)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      s[c][e] = score(s[c][e], head.scale, b[c][e], j0 + 4 * lane_quarter() + 2 * c + e % 2, head.n);
+    }
 }
 
 // Blocks of a multiprocessor that registers are divided among: as many as leave enough of them (the compiler's report shows no spills).
 template <int P, int Tiles>
 struct BlocksOfMultiprocessor {
   enum : int {
-    forward = P <= 32 ? (Tiles == 1   ? 5
-                         : Tiles == 2 ? 4
-                                      : 3)
-                      : (Tiles == 1 ? 3 : 2),
-    backward = P <= 32 ? (Tiles == 1   ? 5
-                          : Tiles == 2 ? 4
-                                       : 2)
-                       : (Tiles == 1   ? 4
-                          : Tiles == 2 ? 3
-                                       : 2)
+    forward = P <= 32 ? (Tiles == 2 ? 4 : 3) : 2,
+    backward = P <= 32 ? (Tiles == 2 ? 4 : 2) : (Tiles == 2 ? 3 : 2)
   };
 };
 
@@ -248,12 +129,12 @@ struct BlocksOfMultiprocessor {
 template <int P>
 constexpr int kChunk = P <= 32 ? 4 : 3;
 
-/// Tiles = 1, 2: molecules of up to 16, of 17 to 32 tokens; a warp has all rows. Else: any, 16 rows a warp.
+/// Tiles = 2: molecules of up to 32 tokens; a warp has all rows. Else: any, 16 rows a warp.
 template <int P, int Tiles>
 __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Tiles>::forward)
     forward_kernel(const AttentionForward<bf16> a, const SizeClass molecules, int head_width) {
   constexpr bool whole_rows =
-      Tiles <= 2;  // else scores come chunk by chunk, and sums are kept relative to the maximum so far
+      Tiles == 2;  // else scores come chunk by chunk, and sums are kept relative to the maximum so far
   unsigned group = blockIdx.x, row_block = 0, row_blocks = 1;
   if constexpr (!whole_rows) {
     const unsigned groups = (static_cast<unsigned>(a.in.heads) + kWarps - 1) / kWarps;
@@ -265,7 +146,7 @@ __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Tiles>:
   const TensorHead head(a.in, molecules.first + rank, h, head_width);
   const int n = head.n, width = static_cast<int>(a.in.width);
 #pragma unroll 1
-  for (int i0 = 16 * static_cast<int>(row_block); i0 < (Tiles == 1 ? 16 : n); i0 += 16 * static_cast<int>(row_blocks)) {
+  for (int i0 = 16 * static_cast<int>(row_block); i0 < n; i0 += 16 * static_cast<int>(row_blocks)) {
     Rows<P> q[2];
     load_16_rows<P>(q, head.q, head.pitch, i0, n, head.width);
     float out[P / 8][4] = {}, sum[2] = {}, largest[2];
@@ -283,10 +164,10 @@ __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Tiles>:
         BiasTile bias;
         load_16_columns<P>(k, head.k, head.pitch, j, n, head.width);
         load_16_columns<P>(v[m], head.v, head.pitch, j, n, head.width);
-        head.load_bias(bias, i0, j);
+        load_bias(bias, head, i0, j);
         draws[m] = TileDraws(head.draws, i0, j);
         add_products_of_rows<P>(s[m], q, k);
-        head.scores(s[m], bias, j);
+        to_scores(s[m], head, bias, j);
 #pragma unroll
         for (int e = 0; e < 8; ++e) largest[e % 4 / 2] = fmaxf(largest[e % 4 / 2], s[m][e / 4][e % 4]);
       }
@@ -335,11 +216,11 @@ __device__ __forceinline__ TileDraws scores_and_gradients(Tile& s, Tile& dp, con
                                                           const Rows<P> (&k)[2], const Rows<P> (&v)[2], int i0,
                                                           int j0) {
   BiasTile bias;
-  head.load_bias(bias, i0, j0);
+  load_bias(bias, head, i0, j0);
   const TileDraws draws(head.draws, i0, j0);
   add_products_of_rows<P>(s, q, k);
   add_products_of_rows<P>(dp, dout, v);
-  head.scores(s, bias, j0);
+  to_scores(s, head, bias, j0);
   return draws;
 }
 
@@ -387,19 +268,16 @@ struct BiasGradientTile {
 };
 
 template <int Tiles>
-constexpr int kHeadsOfBlock = Tiles == 1   ? 4
-                              : Tiles == 2 ? 2
-                                           : 1;
+constexpr int kHeadsOfBlock = Tiles == 2 ? 2 : 1;
 
 /// Molecules of up to 16 Tiles tokens. A head has Tiles warps, each with 16 rows, whose scores are in its registers; afterwards each has
 /// 16 columns.
 template <int P, int Tiles>
 __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMultiprocessor<P, Tiles>::backward)
-    backward_small_kernel(const AttentionBackward<bf16> a, const SizeClass molecules, int head_width) {
+    backward_rows_kernel(const AttentionBackward<bf16> a, const SizeClass molecules, int head_width) {
   // Left operands of dk and dv that the warp of some rows has and the warp of some columns needs.
   using Operand = Piece<4, std::uint32_t>;
-  constexpr int exchanged = Tiles == 1 ? 1 : Tiles;
-  GPU_SHARED(Operand, operands, [kHeadsOfBlock<Tiles>][exchanged][exchanged][2][32]);
+  GPU_SHARED(Operand, operands, [kHeadsOfBlock<Tiles>][Tiles][Tiles][2][32]);
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const std::int64_t rank = rank_of_block();
   const int h = static_cast<int>(blockIdx.x) * kHeadsOfBlock<Tiles> + warp / Tiles;
@@ -480,28 +358,21 @@ __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMul
     as_operand(operand, s[m]);
     transpose_operand(p_operand, operand);
     gradient.add(dp[m]);
-    if constexpr (Tiles > 1) {
-      operands[warp / Tiles][i0 / 16][m][0][lane] = {ds_operand[0], ds_operand[1], ds_operand[2], ds_operand[3]};
-      operands[warp / Tiles][i0 / 16][m][1][lane] = {p_operand[0], p_operand[1], p_operand[2], p_operand[3]};
-    }
+    operands[warp / Tiles][i0 / 16][m][0][lane] = {ds_operand[0], ds_operand[1], ds_operand[2], ds_operand[3]};
+    operands[warp / Tiles][i0 / 16][m][1][lane] = {p_operand[0], p_operand[1], p_operand[2], p_operand[3]};
   }
   store_16_rows<P>(dqkv, pitch, i0, n, width, dq, head.scale);
 
   float dk[P / 8][4] = {}, dv[P / 8][4] = {};
-  if constexpr (Tiles == 1) {
-    add_product<P>(dk, ds_operand, q);
-    add_product<P>(dv, p_operand, dout);
-  } else {
-    __syncthreads();
+  __syncthreads();
 #pragma unroll 1
-    for (int r0 = 0; r0 < n; r0 += 16) {
-      load_16_rows<P>(q, head.q, pitch, r0, n, width);
-      load_16_rows<P>(dout, dout_rows, out_pitch, r0, n, width);
-      const Operand ds = operands[warp / Tiles][r0 / 16][i0 / 16][0][lane],
-                    p = operands[warp / Tiles][r0 / 16][i0 / 16][1][lane];
-      add_product<P>(dk, ds.value, q);
-      add_product<P>(dv, p.value, dout);
-    }
+  for (int r0 = 0; r0 < n; r0 += 16) {
+    load_16_rows<P>(q, head.q, pitch, r0, n, width);
+    load_16_rows<P>(dout, dout_rows, out_pitch, r0, n, width);
+    const Operand ds = operands[warp / Tiles][r0 / 16][i0 / 16][0][lane],
+                  p = operands[warp / Tiles][r0 / 16][i0 / 16][1][lane];
+    add_product<P>(dk, ds.value, q);
+    add_product<P>(dv, p.value, dout);
   }
   store_16_columns<P>(dqkv + a.in.width, pitch, i0, n, width, dk, head.scale);
   store_16_columns<P>(dqkv + 2 * a.in.width, pitch, i0, n, width, dv, 1.0f);
@@ -618,10 +489,6 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-int head_width_of(const AttentionInput<bf16>& in) {
-  return static_cast<int>(in.width / in.heads);
-}
-
 template <int P>
 void forward_padded(Gpu& gpu, const AttentionForward<bf16>& a) {
   const int head_width = head_width_of(a.in);
@@ -630,17 +497,17 @@ void forward_padded(Gpu& gpu, const AttentionForward<bf16>& a) {
     if (molecules.tokens > 32) {
       const dim3 rows_too(blocks.x * std::min(blocks_for(molecules.tokens, 16), 65535u), blocks.y, blocks.z);
       launch(gpu, forward_kernel<P, kChunk<P>>, rows_too, threads, 0, a, molecules, head_width);
-    } else if (molecules.tokens > 16) {
+    } else if (molecules.tokens > 24) {
       launch(gpu, forward_kernel<P, 2>, blocks, threads, 0, a, molecules, head_width);
     } else {
-      launch(gpu, forward_kernel<P, 1>, blocks, threads, 0, a, molecules, head_width);
+      forward_small(gpu, a, molecules);
     }
   });
 }
 
 template <int P, int Tiles>
-void backward_small(Gpu& gpu, const AttentionBackward<bf16>& a, const SizeClass& molecules) {
-  launch(gpu, backward_small_kernel<P, Tiles>, heads_grid(molecules, a.in.heads, kHeadsOfBlock<Tiles>),
+void backward_rows(Gpu& gpu, const AttentionBackward<bf16>& a, const SizeClass& molecules) {
+  launch(gpu, backward_rows_kernel<P, Tiles>, heads_grid(molecules, a.in.heads, kHeadsOfBlock<Tiles>),
          dim3(32 * Tiles * kHeadsOfBlock<Tiles>), 0, a, molecules, head_width_of(a.in));
 }
 template <int P>
@@ -651,11 +518,11 @@ void backward_padded(Gpu& gpu, const AttentionBackward<bf16>& a) {
       launch(gpu, backward_kernel<P>, heads_grid(molecules, a.in.heads, 1), dim3(256), 0, a, molecules,
              head_width_of(a.in), molecules.tokens > kRowsInSharedMemory ? scratch : nullptr);
     } else if (molecules.tokens > 32) {
-      backward_small<P, 4>(gpu, a, molecules);
-    } else if (molecules.tokens > 16) {
-      backward_small<P, 2>(gpu, a, molecules);
+      backward_rows<P, 4>(gpu, a, molecules);
+    } else if (molecules.tokens > 24) {
+      backward_rows<P, 2>(gpu, a, molecules);
     } else {
-      backward_small<P, 1>(gpu, a, molecules);
+      backward_small(gpu, a, molecules);
     }
   });
 }

@@ -26,8 +26,8 @@ struct Packed {
   // Made for GPUs, where work is handed out by token or by size of molecule; null on the CPU.
   const std::int32_t* token_molecule = nullptr;  // [T]
   const std::int32_t* by_size = nullptr;         // [B] molecules from the largest to the smallest
-  /// How many molecules have more than 16, 32, 64 and 128 tokens: they are the first in by_size.
-  std::int64_t beyond_16 = 0, beyond_32 = 0, beyond_64 = 0, beyond_128 = 0;
+  /// How many molecules have more than 16, 24, 32, 64 and 128 tokens: they are the first in by_size.
+  std::int64_t beyond_16 = 0, beyond_24 = 0, beyond_32 = 0, beyond_64 = 0, beyond_128 = 0;
 
   /// From offsets in host memory.
   static Packed of(std::int64_t molecules, const std::int64_t* atom_offset, const std::int64_t* pair_offset,

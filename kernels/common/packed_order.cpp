@@ -11,11 +11,12 @@ void PackedOrder::build(const Packed& packed) {
   // A counting sort: batches are large and sizes small.
   const auto sizes = static_cast<std::size_t>(packed.largest) + 2;
   count_.assign(sizes, 0);
-  beyond_16 = beyond_32 = beyond_64 = beyond_128 = 0;
+  beyond_16 = beyond_24 = beyond_32 = beyond_64 = beyond_128 = 0;
   for (std::int64_t b = 0; b < packed.molecules; ++b) {
     const std::int64_t n = packed.atoms_of(b), tokens = n + 1;
     std::fill_n(token_molecule.begin() + packed.token_offset(b), tokens, static_cast<std::int32_t>(b));
     beyond_16 += tokens > 16;
+    beyond_24 += tokens > 24;
     beyond_32 += tokens > 32;
     beyond_64 += tokens > 64;
     beyond_128 += tokens > 128;

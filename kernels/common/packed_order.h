@@ -13,7 +13,7 @@ struct PackedOrder {
   std::vector<std::int32_t> token_molecule;  // [T]
   std::vector<std::int32_t> by_size;         // [B] from the largest molecule to the smallest; in order among equals
   /// Molecules with more than so many tokens.
-  std::int64_t beyond_16 = 0, beyond_32 = 0, beyond_64 = 0, beyond_128 = 0;
+  std::int64_t beyond_16 = 0, beyond_24 = 0, beyond_32 = 0, beyond_64 = 0, beyond_128 = 0;
 
   /// `packed` in host memory.
   void build(const Packed& packed);

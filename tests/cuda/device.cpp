@@ -56,6 +56,7 @@ DevicePacked::DevicePacked(Gpu& gpu, const Packed& host)
   packed_.token_molecule = token_molecule_.data();
   packed_.by_size = by_size_.data();
   packed_.beyond_16 = order.beyond_16;
+  packed_.beyond_24 = order.beyond_24;
   packed_.beyond_32 = order.beyond_32;
   packed_.beyond_64 = order.beyond_64;
   packed_.beyond_128 = order.beyond_128;

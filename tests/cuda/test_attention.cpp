@@ -200,15 +200,15 @@ class Attention : public testing::CudaTest {
   }
 };
 
-// Tokens: 15, 2, 32, 33, 17, 8.
-const std::initializer_list<int> kMolecules = {14, 1, 31, 32, 16, 7};
+// Tokens: 15, 2, 32, 33, 17, 8, 24, 25, 16: both sides of what separates the classes.
+const std::initializer_list<int> kMolecules = {14, 1, 31, 32, 16, 7, 23, 24, 15};
 
 TEST_F(Attention, HeadWidthsWithVariants) {
   for (const std::int64_t d : {16, 24, 32, 64}) check(Case(kMolecules, 3, d, 0.1));
 }
 
 TEST_F(Attention, OtherHeadWidths) {
-  for (const std::int64_t d : {1, 5, 12, 48}) check(Case({14, 1, 33}, 3, d, 0.1));
+  for (const std::int64_t d : {1, 5, 12, 48}) check(Case({14, 1, 33, 18}, 3, d, 0.1));
   check(Case({9, 1}, 2, 100, 0.1));  // four lanes a row
   check(Case({9, 1}, 1, 136, 0.1));  // eight
 }
@@ -280,13 +280,14 @@ TEST_F(Attention, OneBatchOrManyIsTheSame) {
 }
 
 template <class T>
-void expect_nan_stays_in_its_row(Gpu& gpu) {
-  Case given({6, 40}, 2, 8, 0);
+void expect_nan_stays_in_its_row(Gpu& gpu, int atoms) {
+  Case given({6, atoms}, 2, 8, 0);
   const Packed p = given.sizes.packed();
   // −∞ hides a token, also one that a row's first tiles consist of; only that.
   given.bias[1] = -INFINITY;
   const auto second = static_cast<std::size_t>(given.heads * p.token_pair_offset[1]);
-  for (std::size_t j = 0; j < 36; ++j) given.bias[second + 41 + j] = -INFINITY;
+  const auto tokens = static_cast<std::size_t>(atoms) + 1;
+  for (std::size_t j = 0; j + 5 < tokens; ++j) given.bias[second + tokens + j] = -INFINITY;
   Case c = given.as_stored<T>();
   const Results truth = on_cpu(c);
   expect_close<double, double>(on_gpu<T>(gpu, c).wide().out, truth.out, 2e-2, 1,
@@ -301,8 +302,10 @@ void expect_nan_stays_in_its_row(Gpu& gpu) {
 }
 
 TEST_F(Attention, NanAndInfinity) {
-  expect_nan_stays_in_its_row<float>(gpu());
-  expect_nan_stays_in_its_row<bf16>(gpu());
+  for (const int atoms : {20, 40}) {
+    expect_nan_stays_in_its_row<float>(gpu(), atoms);
+    expect_nan_stays_in_its_row<bf16>(gpu(), atoms);
+  }
 }
 
 TEST_F(Attention, NoMolecules) {
