@@ -345,7 +345,7 @@ class KernelCasesOn final : public KernelCases {
     const T *dy = values<T>(tokens * D, 1), *x_hat = values<T>(tokens * D, 1);
     const W* inverse = values<W>(tokens, 0.1, 1);
     T *dx = empty<T>(tokens * D), *dbranch = empty<T>(tokens * D);
-    W *dweight = zeros<W>(D), *dbias = zeros<W>(D);
+    W *dweight = zeros<W>(D), *dbias = zeros<W>(D), *sum = kBiasGradientOnTheWay<Device> ? nullptr : zeros<W>(D);
     add("residual_norm.backward", 0, bytes_of(4 * tokens * D, tokens),
         [=, this] {
           residual_norm_backward<T>(device_, {.packed = packed_,
@@ -361,7 +361,8 @@ class KernelCasesOn final : public KernelCases {
                                               .dx = dx,
                                               .dbranch = dbranch,
                                               .dweight = dweight,
-                                              .dbias = dbias});
+                                              .dbias = dbias,
+                                              .dbranch_sum = sum});
         },
         {output("dx", dx, tokens * D), output("dbranch", dbranch, tokens * D), output("weight", dweight, D),
          output("bias", dbias, D)});
@@ -371,6 +372,7 @@ class KernelCasesOn final : public KernelCases {
     const std::int64_t F = config_.ffn, rows = packed_.tokens();
     const T *x = values<T>(rows * F, 1), *dy = values<T>(rows * F, 1);
     T *y = empty<T>(rows * F), *dx = empty<T>(rows * F);
+    W* sum = kBiasGradientOnTheWay<Device> ? nullptr : zeros<W>(F);
     const Dropout dropout = Dropout::of(config_.activation_dropout);
     add("gelu.forward", 0, bytes_of(2 * rows * F),
         [=, this] {
@@ -394,7 +396,8 @@ class KernelCasesOn final : public KernelCases {
                                      .layer = 3,
                                      .molecule_key = view_.key,
                                      .dy = dy,
-                                     .dx = dx});
+                                     .dx = dx,
+                                     .dx_sum = sum});
         },
         {output("dx", dx, rows * F)});
   }

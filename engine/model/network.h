@@ -145,7 +145,7 @@ class Network final : public Model {
   W* gradient(std::int64_t offset) { return gradient_ + offset; }
   void linear(std::int64_t rows, std::int64_t in, std::int64_t out, ParameterLayout::Linear map, const T* x, T* y);
   void linear_gradients(std::int64_t rows, std::int64_t in, std::int64_t out, ParameterLayout::Linear map, const T* x,
-                        const T* dy, T* dx, bool add_to_dx);
+                        const T* dy, T* dx, bool add_to_dx, bool with_bias = true);
   RelationBiasInput<T> relation_input(const BatchView& batch);
   AttentionInput<T> attention_input(const BatchView& batch, std::size_t l, bool dropout);
   Dropout drop_path(std::size_t l, bool dropout) const;

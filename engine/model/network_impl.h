@@ -221,7 +221,8 @@ void Network<Device, T>::linear(std::int64_t rows, std::int64_t in, std::int64_t
 
 template <class Device, class T>
 void Network<Device, T>::linear_gradients(std::int64_t rows, std::int64_t in, std::int64_t out,
-                                          ParameterLayout::Linear map, const T* x, const T* dy, T* dx, bool add_to_dx) {
+                                          ParameterLayout::Linear map, const T* x, const T* dy, T* dx, bool add_to_dx,
+                                          bool with_bias) {
   linear_backward<T>(at(StepPart::linear_backward), {.rows = rows,
                                                      .in = in,
                                                      .out = out,
@@ -231,7 +232,7 @@ void Network<Device, T>::linear_gradients(std::int64_t rows, std::int64_t in, st
                                                      .dx = dx,
                                                      .add_to_dx = add_to_dx,
                                                      .dweight = gradient(map.weight),
-                                                     .dbias = gradient(map.bias)});
+                                                     .dbias = with_bias ? gradient(map.bias) : nullptr});
 }
 
 template <class Device, class T>
@@ -363,8 +364,11 @@ void Network<Device, T>::encode_backward(const BatchView& batch, bool dropout, b
   State& s = state_;
   const Packed packed = batch.packed;
   const std::int64_t D = config_.width, F = config_.ffn, tokens = packed.tokens();
+  // Of a map whose dy LayerNorm or gelu makes, the bias' gradient comes from there if not on the way of the product.
+  constexpr bool on_the_way = kBiasGradientOnTheWay<Device>;
+  const auto sum_for = [&](ParameterLayout::Linear map) { return on_the_way ? nullptr : gradient(map.bias); };
   const auto norm_gradients = [&](ParameterLayout::Linear map, const T* normalised, const W* rstd, std::size_t l,
-                                  std::uint32_t which, T* dbranch) {
+                                  std::uint32_t which, T* dbranch, W* dbranch_sum) {
     residual_norm_backward<T>(at(StepPart::residual_norm_backward),
                               {.packed = packed,
                                .width = D,
@@ -379,15 +383,16 @@ void Network<Device, T>::encode_backward(const BatchView& batch, bool dropout, b
                                .dx = s.dx,
                                .dbranch = dbranch,
                                .dweight = gradient(map.weight),
-                               .dbias = gradient(map.bias)});
+                               .dbias = gradient(map.bias),
+                               .dbranch_sum = dbranch_sum});
   };
   // s.dx holds the gradient of the residual stream throughout: LayerNorm's backward replaces it in place, and each
   // branch adds its own.
   for (std::size_t l = s.layer.size(); l-- > 0;) {
     const LayerState& y = s.layer[l];
     const ParameterLayout::Layer& p = layout_.layers[l];
-    norm_gradients(p.final_norm, y.normalised2, y.rstd2, l, 1, s.dbranch);
-    linear_gradients(tokens, F, D, p.fc2, y.activated, s.dbranch, s.dwide, false);
+    norm_gradients(p.final_norm, y.normalised2, y.rstd2, l, 1, s.dbranch, sum_for(p.fc2));
+    linear_gradients(tokens, F, D, p.fc2, y.activated, s.dbranch, s.dwide, false, on_the_way);
     gelu_backward<T>(at(StepPart::gelu_backward), {.packed = packed,
                                                    .rows = tokens,
                                                    .features = F,
@@ -396,10 +401,11 @@ void Network<Device, T>::encode_backward(const BatchView& batch, bool dropout, b
                                                    .layer = static_cast<std::uint32_t>(l),
                                                    .molecule_key = batch.key,
                                                    .dy = s.dwide,
-                                                   .dx = s.dwide});
-    linear_gradients(tokens, D, F, p.fc1, y.mid, s.dwide, s.dx, true);
-    norm_gradients(p.attention_norm, y.normalised1, y.rstd1, l, 0, s.dbranch);
-    linear_gradients(tokens, D, D, p.out, y.attended, s.dbranch, s.dnarrow, false);
+                                                   .dx = s.dwide,
+                                                   .dx_sum = sum_for(p.fc1)});
+    linear_gradients(tokens, D, F, p.fc1, y.mid, s.dwide, s.dx, true, on_the_way);
+    norm_gradients(p.attention_norm, y.normalised1, y.rstd1, l, 0, s.dbranch, sum_for(p.out));
+    linear_gradients(tokens, D, D, p.out, y.attended, s.dbranch, s.dnarrow, false, on_the_way);
     attention_backward<T>(
         at(StepPart::attention_backward),
         {.in = attention_input(batch, l, dropout), .dout = s.dnarrow, .dqkv = s.dwide, .dbias = s.dbias});
@@ -407,7 +413,7 @@ void Network<Device, T>::encode_backward(const BatchView& batch, bool dropout, b
     // Parameters lie in the order of the forward pass: heads, whose gradients are final by now, after the layers.
     if (last && sum_) sum_->ready(p.qkv.weight);
   }
-  norm_gradients(layout_.embedding_norm, s.normalised, s.rstd, 0, 0, nullptr);
+  norm_gradients(layout_.embedding_norm, s.normalised, s.rstd, 0, 0, nullptr, nullptr);
   atom_embedding_backward<T>(at(StepPart::atom_embedding_backward),
                              {.packed = packed,
                               .width = D,

@@ -2,12 +2,14 @@
 
 #include "kernels/activation/activation.h"
 #include "kernels/activation/gelu.cuh"
+#include "kernels/common/cuda/column_sums.h"
 #include "kernels/common/cuda/cuda.cuh"
 #include "kernels/random/dropout.cuh"
 
 // How the work lies on the machine: a thread takes eight neighbouring elements at a time, which are 16 bytes of bf16 and one block of
 // draws. Without dropout the array is one run of elements. With it a block takes whole rows, because a draw's number is told by row and
-// column. Rows that do not begin with a block of draws (features not a multiple of 8) are done an element at a time.
+// column. Rows that do not begin with a block of draws (features not a multiple of 8) are done an element at a time. Where the sum of dx is
+// wanted, a thread keeps to its eight columns and adds them up in registers.
 
 namespace moleblend {
 namespace {
@@ -101,6 +103,62 @@ __global__ void __launch_bounds__(kThreads) with_dropout_by_element(const Args a
   store<1>(output(a) + at, v);
 }
 
+constexpr int kSumThreads = 512;  // at most
+constexpr std::int64_t kSumBlocks =
+    396;  // three a multiprocessor of an H200; not the GPU's own number, so that every GPU adds in the same order
+
+/// partial [blocks, features]: sums of dx over a block's rows. `lanes` threads have a row, 8 columns each, from lanes · blockIdx.y on.
+template <class T>
+__global__ void __launch_bounds__(kSumThreads, 2)
+    backward_with_sums(const GeluBackward<T> a, int lanes, float* partial) {
+  GPU_SHARED(float, sums, [kSumThreads * 8]);
+  const auto octets = static_cast<int>(a.features / 8);
+  const int lane = static_cast<int>(threadIdx.x) % lanes, row_lane = static_cast<int>(threadIdx.x) / lanes;
+  const int row_lanes = static_cast<int>(blockDim.x) / lanes, octet = static_cast<int>(blockIdx.y) * lanes + lane;
+  const std::uint32_t threshold = upper_threshold(a.dropout);
+  const auto scale = static_cast<float>(a.dropout.active() ? a.dropout.scale : 1.0);
+  float sum[8] = {};
+  if (octet < octets) {
+    for (std::int64_t row = std::int64_t{blockIdx.x} * row_lanes + row_lane; row < a.rows;
+         row += std::int64_t{gridDim.x} * row_lanes) {
+      PhiloxWords draws{};
+      if (a.dropout.active()) {
+        const std::int64_t b = a.packed.token_molecule[row];
+        const std::int64_t block = (row - a.packed.token_offset(b)) * octets + octet;
+        draws = philox_words(a.molecule_key[b], static_cast<std::uint32_t>(block), Draw::activation_dropout, a.layer);
+      }
+      float v[8];
+      activate<8>(a, row * a.features + octet * 8, v);
+#pragma unroll
+      for (int k = 0; k < 8; ++k) {
+        v[k] = keeps_element(draws, k, threshold) ? v[k] * scale : 0.0f;
+        sum[k] += v[k];
+      }
+      store<8>(a.dx + row * a.features + octet * 8, v);
+    }
+  }
+  store<8>(sums + 8 * threadIdx.x, sum);
+  __syncthreads();
+  for (int k = static_cast<int>(threadIdx.x); k < 8 * lanes; k += static_cast<int>(blockDim.x)) {
+    const std::int64_t column = std::int64_t{blockIdx.y} * 8 * lanes + k;
+    if (column >= a.features) continue;
+    float total = 0;
+    for (int r = 0; r < row_lanes; ++r) total += sums[r * 8 * lanes + k];
+    partial[blockIdx.x * a.features + column] = total;
+  }
+}
+
+template <class T>
+void run_with_sums(Gpu& gpu, const GeluBackward<T>& a) {
+  const auto lanes = static_cast<int>(std::min<std::int64_t>(a.features / 8, 128));
+  const int row_lanes = kSumThreads / lanes;
+  const std::int64_t blocks = std::min(kSumBlocks, (a.rows + row_lanes - 1) / row_lanes);
+  auto* const partial = static_cast<float*>(gpu.scratch(static_cast<std::size_t>(blocks * a.features) * sizeof(float)));
+  launch(gpu, backward_with_sums<T>, dim3(static_cast<unsigned>(blocks), blocks_for(a.features, 8 * lanes)),
+         lanes * row_lanes, 0, a, lanes, partial);
+  add_partial_sums(gpu, a.features, blocks, partial, {a.dx_sum});
+}
+
 template <class Args>
 void run(Gpu& gpu, const Args& a) {
   const std::int64_t count = a.rows * a.features;
@@ -123,7 +181,9 @@ void gelu_forward(Gpu& gpu, const GeluForward<T>& a) {
 
 template <class T>
 void gelu_backward(Gpu& gpu, const GeluBackward<T>& a) {
+  if (a.dx_sum && a.rows > 0 && a.features % 8 == 0) return run_with_sums(gpu, a);
   run(gpu, a);
+  if (a.dx_sum && a.rows > 0) add_column_sums(gpu, a.rows, a.features, a.dx, a.dx_sum);
 }
 
 template void gelu_forward(Gpu&, const GeluForward<float>&);

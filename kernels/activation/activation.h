@@ -49,6 +49,9 @@ struct GeluBackward {
   const std::uint64_t* molecule_key;
   const T* dy;  // [rows, features]
   T* dx;        // [rows, features]; overwritten; may alias dy
+  /// [features] Σ_rows dx, added to: the gradient of a bias that x ends with. Null: not wanted; on the CPU, where the product that reads dx
+  /// has it on the way, always.
+  Wide<T>* dx_sum = nullptr;
 };
 template <class T>
 void gelu_backward(Cpu& cpu, const GeluBackward<T>& a);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <stdexcept>
 
 #include "kernels/activation/activation.h"
 #include "kernels/common/wide.h"
@@ -66,6 +67,7 @@ void gelu_forward(Cpu& cpu, const GeluForward<T>& a) {
 
 template <class T>
 void gelu_backward(Cpu& cpu, const GeluBackward<T>& a) {
+  if (a.dx_sum) throw std::invalid_argument("gelu on the CPU does not sum its gradient");
   for_each_block<T>(cpu, a.packed, a.rows, a.features, a.dropout, a.layer, a.molecule_key,
                     [&](std::int64_t first, std::int64_t count, T* factor) {
                       run_wide<TimesGeluGradient>(count, a.x + first, a.dy + first, factor);

@@ -7,6 +7,8 @@
 // GPU: fp32 and bf16 by cuBLASLt, sums in float and never TF32. Deterministic for the same kind of GPU and version of cuBLASLt. A bias
 // begins at a multiple of 16 bytes.
 
+#include <type_traits>
+
 #include "kernels/common/cpu.h"
 #include "kernels/common/gpu.h"
 #include "kernels/common/precision.h"
@@ -44,6 +46,11 @@ template <class T>
 void linear_backward(Cpu& cpu, const LinearBackward<T>& a);
 template <class T>
 void linear_backward(Gpu& gpu, const LinearBackward<T>& a);
+
+/// Whether dbias comes on the way of dweight. Where it does not, dy is read once more for it: then whoever makes dy had better sum it, while
+/// it is in registers (ResidualNormBackward::dbranch_sum, GeluBackward::dx_sum).
+template <class Device>
+inline constexpr bool kBiasGradientOnTheWay = !std::is_same_v<Device, Gpu>;
 
 /// One thread's product, for tiles inside an operation: C [m, n] = op(A) [m, k] · op(B) [k, n] + beta · C, row-major with leading
 /// dimensions; op transposes when the flag is set. Call it inside Cpu::parallel().

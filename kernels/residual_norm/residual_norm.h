@@ -51,6 +51,9 @@ struct ResidualNormBackward {
   T* dbranch;        // [T, D] gradient of branch; overwritten; or null if there is none
   Wide<T>* dweight;  // [D] added to
   Wide<T>* dbias;    // [D] added to
+  /// [D] Σ_rows dbranch, added to: the gradient of a bias that the branch ends with. Null: not wanted; on the CPU, where the product that
+  /// reads dbranch has it on the way, always.
+  Wide<T>* dbranch_sum = nullptr;
 };
 template <class T>
 void residual_norm_backward(Cpu& cpu, const ResidualNormBackward<T>& a);

@@ -1,9 +1,10 @@
 #include <algorithm>
 
+#include "kernels/common/cuda/column_sums.h"
 #include "kernels/residual_norm/row.cuh"
 
-// Gradients of x, branch, weight and bias. A fixed number of blocks take the rows in turn and leave a partial sum of dweight and dbias each,
-// which a second kernel adds in order. Rows that don't fit registers are read once more for these sums.
+// Gradients of x, branch, weight and bias. A fixed number of blocks take the rows in turn and leave a partial sum of dweight, dbias and
+// dbranch each, which a second kernel adds in order. Rows that don't fit registers are read once more for these sums.
 
 namespace moleblend {
 namespace {
@@ -17,17 +18,18 @@ constexpr int kSumWarps = Pieces < kMostPieces ? 12 : 8;
 // GPU adds in the same order.
 constexpr std::int64_t kMostPartial = 132;
 
-/// partial [blocks, 2, D]: a block's sums of dweight and dbias. A warp's rows are kSumWarps · blocks apart.
+/// partial [blocks, sums, D]: a block's sums of dweight, dbias and, of three, dbranch. A warp's rows are kSumWarps · blocks apart.
 template <class T, int Pieces, bool Whole>
 __global__ void __launch_bounds__(32 * kSumWarps<Pieces>, 1)
-    backward_in_registers(const ResidualNormBackward<T> a, float inverse_width, float* partial) {
+    backward_in_registers(const ResidualNormBackward<T> a, float inverse_width, int sums, float* partial) {
   constexpr int kWarpsHere = kSumWarps<Pieces>;
   GPU_SHARED(float, shared, [kSumWarps<Pieces>][kPieceWidth]);
   const auto width = static_cast<int>(a.width), lane = static_cast<int>(threadIdx.x % 32), first = 8 * lane;
   const std::int64_t tokens = a.packed.tokens(), step = std::int64_t{gridDim.x} * kWarpsHere;
-  float dweight[Pieces][8] = {}, dbias[Pieces][8] = {};
+  float dweight[Pieces][8] = {}, dbias[Pieces][8] = {}, dbranch[Pieces][8] = {};
   for (std::int64_t token = std::int64_t{blockIdx.x} * kWarpsHere + threadIdx.x / 32; token < tokens; token += step) {
     const std::int64_t row = token * width;
+    const BranchRow branch = a.dbranch ? branch_row(a, token) : BranchRow{};  // early: loads that wait for each other
     float g[Pieces][8] = {};
     Piece<8, T> normalised[Pieces] = {};  // as stored: with bf16 half the registers
 #pragma unroll
@@ -60,27 +62,31 @@ __global__ void __launch_bounds__(32 * kSumWarps<Pieces>, 1)
       if (in_row<Whole>(p, first, width)) store<8>(a.dx + row + p * kPieceWidth + first, g[p]);
     }
     if (!a.dbranch) continue;
-    const BranchDraws<Pieces> draws(a, branch_row(a, token), first);
+    const BranchDraws<Pieces> draws(a, branch, first);
     const float scale = branch_scale(a);
 #pragma unroll
     for (int p = 0; p < Pieces; ++p) {
       // A dropped branch has zeros also where dx is not finite, as on the CPU.
 #pragma unroll
-      for (int k = 0; k < 8; ++k) g[p][k] = !draws.dropped && draws.keeps(p, k) ? g[p][k] * scale : 0.0f;
+      for (int k = 0; k < 8; ++k) {
+        g[p][k] = !draws.dropped && draws.keeps(p, k) ? g[p][k] * scale : 0.0f;
+        dbranch[p][k] += g[p][k];
+      }
       if (in_row<Whole>(p, first, width)) store<8>(a.dbranch + row + p * kPieceWidth + first, g[p]);
     }
   }
   // The warps' sums, piece by piece through shared memory, added in the order of the warps.
 #pragma unroll
-  for (int s = 0; s < 2 * Pieces; ++s) {
-    const int p = s / 2;
-    store<8>(&shared[threadIdx.x / 32][first], s % 2 == 0 ? dweight[p] : dbias[p]);
+  for (int s = 0; s < 3 * Pieces; ++s) {
+    const int which = s / Pieces, p = s % Pieces;
+    if (which >= sums) break;
+    store<8>(&shared[threadIdx.x / 32][first], which == 0 ? dweight[p] : which == 1 ? dbias[p] : dbranch[p]);
     __syncthreads();
     for (int k = static_cast<int>(threadIdx.x); k < kPieceWidth && p * kPieceWidth + k < width; k += 32 * kWarpsHere) {
       float sum = 0;
 #pragma unroll
       for (int w = 0; w < kWarpsHere; ++w) sum += shared[w][k];
-      partial[(2 * std::int64_t{blockIdx.x} + s % 2) * width + p * kPieceWidth + k] = sum;
+      partial[(sums * std::int64_t{blockIdx.x} + which) * width + p * kPieceWidth + k] = sum;
     }
     __syncthreads();
   }
@@ -153,26 +159,6 @@ __global__ void __launch_bounds__(kThreads)
   partial[(2 * std::int64_t{blockIdx.y} + warp) * a.width + column] = sum;
 }
 
-/// dweight and dbias [D] += the partial sums [count, 2, D]: a warp takes 32 of the 2 D columns and every kRowsPerBlock-th partial sum.
-__global__ void __launch_bounds__(kThreads)
-    add_partial_sums(std::int64_t width, int count, const float* partial, float* dweight, float* dbias) {
-  GPU_SHARED(float, shared, [kRowsPerBlock][32]);
-  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const std::int64_t column = std::int64_t{blockIdx.x} * 32 + lane;
-  float sum = 0;
-  if (column < 2 * width) {
-#pragma unroll 8
-    for (int k = static_cast<int>(warp); k < count; k += kRowsPerBlock) sum += partial[k * 2 * width + column];
-  }
-  shared[warp][lane] = sum;
-  __syncthreads();
-  if (warp != 0 || column >= 2 * width) return;
-  sum = 0;
-  for (int w = 0; w < kRowsPerBlock; ++w) sum += shared[w][lane];
-  float* const out = column < width ? dweight + column : dbias + (column - width);
-  *out += sum;
-}
-
 }  // namespace
 
 template <class T>
@@ -180,16 +166,18 @@ void residual_norm_backward(Gpu& gpu, const ResidualNormBackward<T>& a) {
   const std::int64_t width = a.width, tokens = a.packed.tokens();
   if (tokens == 0) return;
   const float inverse_width = 1.0f / static_cast<float>(width);
+  const bool sums_branch = a.dbranch && a.dbranch_sum;
   auto* const partial =
-      static_cast<float*>(gpu.scratch(static_cast<std::size_t>(kMostPartial * 2 * width) * sizeof(float)));
+      static_cast<float*>(gpu.scratch(static_cast<std::size_t>(kMostPartial * 3 * width) * sizeof(float)));
   std::int64_t count = 0;  // of partial sums
   if (fits_registers(width)) {
     for_pieces(width, [&]<int Pieces, bool Whole>() {
       constexpr int kWarpsHere = kSumWarps<Pieces>;
       count = std::min(kMostPartial, (tokens + kWarpsHere - 1) / kWarpsHere);
       launch(gpu, backward_in_registers<T, Pieces, Whole>, static_cast<unsigned>(count), 32 * kWarpsHere, 0, a,
-             inverse_width, partial);
+             inverse_width, sums_branch ? 3 : 2, partial);
     });
+    if (sums_branch) return add_partial_sums(gpu, width, count, partial, {a.dweight, a.dbias, a.dbranch_sum});
   } else {
     const std::int64_t rows = std::max<std::int64_t>(64, (tokens + kMostPartial - 1) / kMostPartial);
     count = (tokens + rows - 1) / rows;
@@ -199,8 +187,8 @@ void residual_norm_backward(Gpu& gpu, const ResidualNormBackward<T>& a) {
     const auto kernel = width % 8 == 0 ? backward_in_sweeps<T, 8> : backward_in_sweeps<T, 1>;
     launch(gpu, kernel, blocks_for(tokens, kRowsPerBlock), kThreads, 0, a, inverse_width);
   }
-  launch(gpu, add_partial_sums, blocks_for(2 * width, 32), kThreads, 0, width, static_cast<int>(count), partial,
-         a.dweight, a.dbias);
+  add_partial_sums(gpu, width, count, partial, {a.dweight, a.dbias});
+  if (sums_branch) add_column_sums(gpu, tokens, width, a.dbranch, a.dbranch_sum);
 }
 
 template void residual_norm_backward(Gpu&, const ResidualNormBackward<float>&);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "kernels/common/vector_math.h"
 #include "kernels/residual_norm/residual_norm.h"
@@ -87,6 +88,7 @@ void residual_norm_forward(Cpu& cpu, const ResidualNormForward<T>& a) {
 
 template <class T>
 void residual_norm_backward(Cpu& cpu, const ResidualNormBackward<T>& a) {
+  if (a.dbranch_sum) throw std::invalid_argument("LayerNorm on the CPU does not sum its branch's gradient");
   const std::int64_t width = a.width;
   const bool draws = a.dbranch && (a.drop_path.active() || a.hidden_dropout.active());
   // A thread's sums of dweight and dbias, and a row; each on cache lines of its own.

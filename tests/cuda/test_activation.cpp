@@ -27,32 +27,34 @@ struct Case {
   }
 
   struct Result {
-    Vec y, dx;
+    Vec y, dx, dx_sum;
     bool operator==(const Result&) const = default;
   };
   Result truth() const {
     Cpu cpu(1);
-    Result r{Vec(x.size()), Vec(x.size())};
+    Result r{Vec(x.size()), Vec(x.size()), Vec(static_cast<std::size_t>(features), 1)};
     gelu_forward<double>(cpu, {packed, packed.tokens(), features, x.data(), dropout, kLayer, key.data(), r.y.data()});
     gelu_backward<double>(
         cpu, {packed, packed.tokens(), features, x.data(), dropout, kLayer, key.data(), dy.data(), r.dx.data()});
+    for (std::size_t k = 0; k < x.size(); ++k) r.dx_sum[k % r.dx_sum.size()] += r.dx[k];
     return r;
   }
-  Result run(Gpu& gpu, bool in_place = false) const {
+  Result run(Gpu& gpu, bool in_place = false, bool sum = true) const {
     const DevicePacked p(gpu, packed);
     const DeviceVector<T> xd(gpu, stored<T>(x)), dyd(gpu, stored<T>(dy));
     const DeviceVector<std::uint64_t> kd(gpu, key);
     const DeviceVector<T> y = unset<T>(gpu, x.size()), dx = unset<T>(gpu, x.size());
+    const DeviceVector<float> dx_sum(gpu, std::vector<float>(static_cast<std::size_t>(features), 1));  // added to
     gelu_backward<T>(gpu, {p.packed(), packed.tokens(), features, xd.data(), dropout, kLayer, kd.data(), dyd.data(),
-                           in_place ? dyd.data() : dx.data()});
+                           in_place ? dyd.data() : dx.data(), sum ? dx_sum.data() : nullptr});
     gelu_forward<T>(gpu, {p.packed(), packed.tokens(), features, xd.data(), dropout, kLayer, kd.data(),
                           in_place ? xd.data() : y.data()});
-    return {as_double((in_place ? xd : y).host()), as_double((in_place ? dyd : dx).host())};
+    return {as_double((in_place ? xd : y).host()), as_double((in_place ? dyd : dx).host()), as_double(dx_sum.host())};
   }
   /// Plain bf16: gelu and dropout are separate and store bf16.
   Result plain() const {
     Cpu cpu(1);
-    Result r{Vec(x.size()), Vec(x.size())};
+    Result r{Vec(x.size()), Vec(x.size()), Vec(static_cast<std::size_t>(features), 1)};
     Vec factor;
     for (std::int64_t b = 0; b < packed.molecules; ++b) {
       Vec f(static_cast<std::size_t>((packed.atoms_of(b) + 1) * features));
@@ -100,6 +102,14 @@ void check(Gpu& gpu) {
       ASSERT_EQ(ours.dx[k] == 0, truth.dx[k] == 0) << k;
       ASSERT_TRUE(ours.y[k] == 0 || truth.y[k] != 0) << k;
     }
+    // Sums of 56 values of order one in float; where rows are no whole octets, of what is stored.
+    expect_close<double, double>(ours.dx_sum, truth.dx_sum,
+                                 std::is_same_v<T, float> ? 1e-5
+                                 : c.features % 8 == 0    ? 2e-3
+                                                          : 2e-2,
+                                 1, "dx_sum");
+    auto alone = c.run(gpu, false, false);
+    EXPECT_TRUE(alone.dx == ours.dx && alone.dx_sum == Vec(alone.dx_sum.size(), 1)) << "without the sum";
     EXPECT_TRUE(c.run(gpu) == ours) << "two runs differ";
     EXPECT_TRUE(c.run(gpu, true) == ours) << "in place";
   });

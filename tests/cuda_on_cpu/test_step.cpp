@@ -57,8 +57,8 @@ TEST(Step, QueuesAsMuchWhateverTheBatch) {
 /// Exact, so that whoever changes it sees it and says so in docs/gpu_notes.md.
 TEST(Step, QueuesThisMuch) {
   const Counts one = of_a_step(1, 3), layer = of_a_step(2, 3) - one;
-  EXPECT_EQ(layer, (Counts{20, 12, 0})) << "each further layer";
-  EXPECT_EQ(one, (Counts{79, 21, 7})) << "a network of one layer";
+  EXPECT_EQ(layer, (Counts{15, 12, 0})) << "each further layer";
+  EXPECT_EQ(one, (Counts{74, 21, 7})) << "a network of one layer";
 }
 
 }  // namespace

@@ -134,6 +134,13 @@ TEST(Gelu, GradientsAgainstFiniteDifferences) {
   }
 }
 
+TEST(Gelu, SumsOfGradientsAreForGpus) {
+  Cpu cpu(1);
+  double x = 1, dx = 0, sum = 0;
+  EXPECT_THROW(gelu_backward<double>(cpu, {Packed{}, 1, 1, &x, Dropout{}, 0, nullptr, &x, &dx, &sum}),
+               std::invalid_argument);
+}
+
 TEST(Gelu, RowsNeedNoMoleculesWithoutDropout) {
   Cpu cpu(3);
   const Vec x = random_values(10, 4);

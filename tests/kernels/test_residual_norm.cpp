@@ -178,6 +178,14 @@ TEST(ResidualNorm, GradientsAreAddedToThoseOfParameters) {
   }
 }
 
+TEST(ResidualNorm, SumsOfBranchGradientsAreForGpus) {
+  Cpu cpu(1);
+  double sum = 0;
+  ResidualNormBackward<double> a{};
+  a.dbranch_sum = &sum;
+  EXPECT_THROW(residual_norm_backward<double>(cpu, a), std::invalid_argument);
+}
+
 TEST(ResidualNorm, DropPathDropsWholeMolecules) {
   Case c(16);
   c.path = Dropout::of(0.5);
