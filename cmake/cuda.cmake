@@ -95,12 +95,13 @@ endif()
 list(JOIN MOLEBLEND_CUDA_WARNINGS "," cuda_host_options)
 add_library(moleblend_cuda_flags INTERFACE)
 target_include_directories(moleblend_cuda_flags INTERFACE ${PROJECT_SOURCE_DIR})
-# Compressed, code with its line numbers takes a fifth of the room.
 target_compile_options(moleblend_cuda_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -lineinfo -Xfatbin=-compress-all -Xcompiler=${cuda_host_options}>
+  $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -lineinfo -Xcompiler=${cuda_host_options}>
   $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${MOLEBLEND_WERROR}>>:-Werror=all-warnings>)
 add_library(moleblend_cuda_objects OBJECT ${MOLEBLEND_CUDA_SOURCES})
 target_link_libraries(moleblend_cuda_objects PRIVATE moleblend_cuda_flags PUBLIC CUDA::cudart_static CUDA::cublasLt)
+# Compressed, code with its line numbers takes a fifth of the room.
+target_compile_options(moleblend_cuda_objects PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xfatbin=-compress-all>)
 # Other libraries' operations, for comparison.
 if(MOLEBLEND_WITH_CUDNN STREQUAL "on")
   add_library(moleblend_cuda_libraries OBJECT ${PROJECT_SOURCE_DIR}/engine/bench/cudnn_attention_cuda.cpp)

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "allocations.h"
 #include "launch.h"
 #include "sanitizers.h"
 
@@ -22,10 +23,12 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   if (!*p) return cudaErrorMemoryAllocation;
   std::memset(*p, 0xFF, bytes);
   cuda_on_cpu::poison(static_cast<char*>(*p) + bytes, rounded - bytes);
+  cuda_on_cpu::note_allocation(*p, bytes);
   return cudaSuccess;
 }
 
 cudaError_t cudaFree(void* p) {
+  cuda_on_cpu::forget_allocation(p);
   std::free(p);
   return cudaSuccess;
 }
@@ -105,10 +108,13 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaMallocHost(void** p, std::size_t bytes) {
   *p = std::malloc(bytes);
-  return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+  if (!*p) return cudaErrorMemoryAllocation;
+  cuda_on_cpu::note_allocation(*p, bytes);
+  return cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void* p) {
+  cuda_on_cpu::forget_allocation(p);
   std::free(p);
   return cudaSuccess;
 }

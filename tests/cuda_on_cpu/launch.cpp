@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <mutex>
 #include <numeric>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -15,25 +14,6 @@
 
 namespace cuda_on_cpu {
 namespace {
-
-std::mutex error_mutex;
-std::string error_text;
-
-thread_local cudaError_t error_of_thread = cudaSuccess;
-
-cudaError_t report(cudaError_t error, const std::string& text) {
-  const std::lock_guard lock(error_mutex);
-  error_text = text;
-  return error_of_thread = error;
-}
-
-// The limits of compute capability 8.0 and 9.0.
-bool possible(dim3 grid, dim3 block, std::size_t shared_bytes) {
-  const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
-  const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
-  return threads > 0 && threads <= kMaxThreads && block.z <= 64 && blocks > 0 && grid.x <= 0x7FFFFFFFu &&
-         grid.y <= 65535 && grid.z <= 65535 && shared_bytes <= shared_limit();
-}
 
 unsigned workers(std::uint64_t blocks, unsigned threads) {
   constexpr std::uint64_t kWorthAThread =
@@ -118,16 +98,7 @@ Scheduler& scheduler_of_caller() {
   return *mine;
 }
 
-std::atomic<long> queued_of_kind[3];
-
 }  // namespace
-
-long queued(Queued kind) {
-  return queued_of_kind[static_cast<int>(kind)];
-}
-void count(Queued kind) {
-  ++queued_of_kind[static_cast<int>(kind)];
-}
 
 cudaError_t launch_raw(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t, Entry entry,
                        const void* closure) {
@@ -147,28 +118,8 @@ cudaError_t launch_raw(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStre
   }
   launch.work(scheduler_of_caller());
   for (std::thread& other : others) other.join();
-  if (launch.failed) error_of_thread = cudaErrorLaunchFailure;  // it may have been noted by another thread
+  if (launch.failed) note_error(cudaErrorLaunchFailure);  // it may have been noted by another thread
   return launch.failed ? cudaErrorLaunchFailure : cudaSuccess;
-}
-
-std::size_t shared_limit() {
-  static const std::size_t limit = [] {
-    const char* kilobytes = std::getenv("CUDA_ON_CPU_SHARED_KB");
-    return (kilobytes ? std::strtoull(kilobytes, nullptr, 10) : 227) * 1024;
-  }();
-  return limit;
-}
-
-const char* last_error() {
-  return error_text.c_str();
-}
-
-cudaError_t peek_error() {
-  return error_of_thread;
-}
-
-cudaError_t take_error() {
-  return std::exchange(error_of_thread, cudaSuccess);
 }
 
 }  // namespace cuda_on_cpu

@@ -2,6 +2,7 @@
 // What the host API tells of launches.
 
 #include <cstddef>
+#include <string>
 
 #include "runtime.h"
 
@@ -10,6 +11,13 @@ namespace cuda_on_cpu {
 /// Most shared memory of a block, in bytes.
 std::size_t shared_limit();
 
+/// Whether a GPU could be asked for it.
+bool possible(dim3 grid, dim3 block, std::size_t shared_bytes);
+
+/// Notes what a launch of the calling host thread failed of, for last_error(). Returns `error`.
+cudaError_t report(cudaError_t error, const std::string& text);
+/// The same of a failure that another host thread reported.
+cudaError_t note_error(cudaError_t error);
 /// Error of the calling host thread, since it was last taken.
 cudaError_t peek_error();
 cudaError_t take_error();
