@@ -234,7 +234,7 @@ __global__ void __launch_bounds__(kThreads, 2) sum_segments(const AtomEmbeddingB
 #pragma unroll
         for (int j = 0; j < kAtOnce; ++j) {
 #pragma unroll
-          for (int i = 0; i < N; ++i) sum[i] += k + j < here ? to_float(row[j].value[i]) : 0.0f;
+          for (int i = 0; i < N; ++i) sum[i] += k + j < here ? row[j][i] : 0.0f;
         }
       }
     }

@@ -13,7 +13,6 @@
 //
 // Inside a molecule 32 bits number everything: a bias of 2³¹ elements a head would fill no GPU's memory 32 times.
 
-#include <bit>
 #include <limits>
 
 #include "kernels/attention/attention_gpu.cuh"
@@ -72,9 +71,8 @@ __device__ __forceinline__ Rows<P> load_row(const bf16* from, int pitch, int row
     const int column = (4 * u + lane_quarter()) * piece;
     if (row >= rows || column >= width) continue;
     const auto loaded = *reinterpret_cast<const Piece<piece, bf16>*>(from + (row * pitch + column));
-    const auto words = std::bit_cast<Piece<piece / 2, std::uint32_t>>(loaded);
 #pragma unroll
-    for (int k = 0; k < piece / 2; ++k) r.word[u * piece / 2 + k] = words.value[k];
+    for (int k = 0; k < piece / 2; ++k) r.word[u * piece / 2 + k] = loaded.word[k];
   }
   return r;
 }
@@ -90,7 +88,11 @@ __device__ __forceinline__ void store_row(bf16* to, int pitch, int row, int rows
     float x[piece];
 #pragma unroll
     for (int k = 0; k < piece; ++k) x[k] = d[u * piece / 2 + k / 2][e + k % 2] * factor;
-    store<piece>(to + (row * pitch + column), x);
+    if constexpr (piece == 8) {
+      store_16_bytes(to + (row * pitch + column), Piece<8, bf16>(x).word);
+    } else {
+      store<piece>(to + (row * pitch + column), x);
+    }
   }
 }
 /// Head with where its parts lie.

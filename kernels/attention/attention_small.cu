@@ -193,23 +193,21 @@ struct Bias {
     }
   }
 };
-/// dbias += ds, in two steps: the load early.
+/// dbias += ds, in two steps: the load early. The n² values of a head are one run in memory, and a warp's 32 at a time whole sectors of it; a
+/// lane's own values would be four bytes of each of many, so they take their places in shared memory first.
 template <int Octets>
 struct BiasGradient {
+  static constexpr int kMost = 64 * Octets * Octets;
   float* first;
   int n;
-  float before[Octets][Octets][2];
+  float before[kMost / 32];
 
   __device__ __forceinline__ BiasGradient(float* dbias, int tokens) : first(dbias), n(tokens) {
-    for_each([&](int r, int c, int k, int at) { before[r][c][k] = first[at]; });
+    for_each_of_run([&](int k, int at) { before[k] = first[at]; });
   }
-  __device__ __forceinline__ void add(Values<Octets>& ds) const {
-    for_each([&](int r, int c, int k, int at) { first[at] = before[r][c][k] + ds[r / 2][c][r % 2 * 2 + k]; });
-  }
-
- private:
-  template <class F>
-  __device__ __forceinline__ void for_each(const F& f) const {
+  /// `tile` [kMost] is the warp's.
+  __device__ __forceinline__ void add(const Values<Octets>& ds, float* tile) const {
+    if (!first) return;
 #pragma unroll
     for (int r = 0; r < Octets; ++r)
 #pragma unroll
@@ -217,8 +215,20 @@ struct BiasGradient {
 #pragma unroll
         for (int k = 0; k < 2; ++k) {
           const int i = 8 * r + lane_row(), j = column_of_lane(c) + k;
-          if (first && i < n && j < n) f(r, c, k, i * n + j);
+          if (i < n && j < n) tile[i * n + j] = ds[r / 2][c][r % 2 * 2 + k];
         }
+    __syncwarp();
+    for_each_of_run([&](int k, int at) { first[at] = before[k] + tile[at]; });
+  }
+
+ private:
+  template <class F>
+  __device__ __forceinline__ void for_each_of_run(const F& f) const {
+    const int lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll
+    for (int k = 0; k < kMost / 32; ++k) {
+      if (first && 32 * k + lane < n * n) f(k, 32 * k + lane);
+    }
   }
 };
 
@@ -284,6 +294,7 @@ __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Octets>
 template <int P, int Octets>
 __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Octets>::backward)
     backward_small_kernel(const AttentionBackward<bf16> a, const SizeClass molecules, int head_width) {
+  GPU_SHARED(float, tiles, [kWarps][BiasGradient<Octets>::kMost]);
   const std::int64_t rank = rank_of_block();
   const int h = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / 32);
   if (rank >= molecules.count || h >= a.in.heads) return;
@@ -322,7 +333,7 @@ __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Octets>
     gradient = p * (gradient - delta[r]);
     x = draws.keeps(r, c, e) ? p * head.draws.scale : 0.0f;
   });
-  bias_gradient.add(dp);
+  bias_gradient.add(dp, tiles[threadIdx.x / 32]);
 
   bf16* dqkv = a.dqkv + head.token * pitch + head.column;
   Operand<Octets> x, transposed;

@@ -276,7 +276,9 @@ template <int P, int Tiles>
 __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMultiprocessor<P, Tiles>::backward)
     backward_rows_kernel(const AttentionBackward<bf16> a, const SizeClass molecules, int head_width) {
   // Left operands of dk and dv that the warp of some rows has and the warp of some columns needs.
-  using Operand = Piece<4, std::uint32_t>;
+  struct alignas(16) Operand {
+    std::uint32_t value[4];
+  };
   GPU_SHARED(Operand, operands, [kHeadsOfBlock<Tiles>][Tiles][Tiles][2][32]);
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const std::int64_t rank = rank_of_block();

@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(32 * kSumWarps<Pieces>, 1)
     const std::int64_t row = token * width;
     const BranchRow branch = a.dbranch ? branch_row(a, token) : BranchRow{};  // early: loads that wait for each other
     float g[Pieces][8] = {};
-    Piece<8, T> normalised[Pieces] = {};  // as stored: with bf16 half the registers
+    Piece<8, T> normalised[Pieces];  // as stored: with bf16 half the registers
 #pragma unroll
     for (int p = 0; p < Pieces; ++p) {
       if (!in_row<Whole>(p, first, width)) continue;
@@ -46,11 +46,11 @@ __global__ void __launch_bounds__(32 * kSumWarps<Pieces>, 1)
       if (in_row<Whole>(p, first, width)) load<8>(a.weight + p * kPieceWidth + first, weight);
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
-        dweight[p][k] += g[p][k] * to_float(normalised[p].value[k]);
+        dweight[p][k] += g[p][k] * normalised[p][k];
         dbias[p][k] += g[p][k];
         g[p][k] *= weight[k];
         sum_g += g[p][k];
-        sum_gx += g[p][k] * to_float(normalised[p].value[k]);
+        sum_gx += g[p][k] * normalised[p][k];
       }
     }
     // With x̂ = (x − mean) · rstd and g = dy · weight:  dx = rstd · (g − mean(g) − x̂ · mean(g x̂)).
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(32 * kSumWarps<Pieces>, 1)
 #pragma unroll
     for (int p = 0; p < Pieces; ++p) {
 #pragma unroll
-      for (int k = 0; k < 8; ++k) g[p][k] = rstd * (g[p][k] - mean_g - to_float(normalised[p].value[k]) * mean_gx);
+      for (int k = 0; k < 8; ++k) g[p][k] = rstd * (g[p][k] - mean_g - normalised[p][k] * mean_gx);
       if (in_row<Whole>(p, first, width)) store<8>(a.dx + row + p * kPieceWidth + first, g[p]);
     }
     if (!a.dbranch) continue;

@@ -87,7 +87,11 @@ __global__ void pieces_kernel(int count, const bf16* from, bf16* to) {
   float x[8];
   cuda::load<8>(from + k, x);
   for (float& v : x) v *= 2;
-  cuda::store<8>(to + k, x);
+  if (threadIdx.x % 2 == 0) {
+    cuda::store<8>(to + k, x);
+  } else {
+    cuda::store_16_bytes(to + k, cuda::Piece<8, bf16>(x).word);
+  }
 }
 
 __global__ void draw_kernel(std::uint64_t key, std::uint32_t* words) {

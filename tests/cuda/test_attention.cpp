@@ -220,6 +220,7 @@ TEST_F(Attention, ManyHeads) {
 TEST_F(Attention, LargerMolecules) {
   check(Case({63, 2, 64, 40}, 2, 24, 0.1));
   check(Case({70}, 1, 64, 0.1));
+  check(Case({70, 30}, 2, 16, 0.1));
 }
 
 TEST_F(Attention, LargestMolecules) {

@@ -163,8 +163,8 @@ void for_each_case(F&& f) {
   for (const std::int64_t width : {8, 64, 264, 75}) {
     for (const Options& options : kinds) run(PackedSizes{1, 7, 0, 20, 3, 4, 1, 31}, width, options);
   }
-  // Three and four pieces, sweeps of eight.
-  for (const std::int64_t width : {768, 1024, 1032}) run(PackedSizes{3, 0, 5}, width, kinds[4]);
+  // One to four pieces, whole and not, sweeps of eight.
+  for (const std::int64_t width : {256, 512, 520, 768, 1000, 1024, 1032}) run(PackedSizes{3, 0, 5}, width, kinds[4]);
   run(PackedSizes{2, 9, 4, 6, 1}, 5, kinds[3]);
 }
 

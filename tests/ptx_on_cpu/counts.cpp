@@ -36,14 +36,6 @@ constexpr Figure kFigures[] = {
     {"copy_wavefronts", &Counts::copy_wavefronts},
 };
 
-std::string demangled(const std::string& name) {
-  int status = 0;
-  char* text = abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status);
-  const std::string result = status == 0 && text ? text : name;
-  std::free(text);
-  return result;
-}
-
 /// Writes the table when the program ends.
 struct AtExit {
   ~AtExit() {
@@ -72,6 +64,14 @@ Counts& Counts::operator+=(const Counts& other) {
   lanes += other.lanes;
   for (const Figure& figure : kFigures) this->*figure.value += other.*figure.value;
   return *this;
+}
+
+std::string demangled(const std::string& name) {
+  int status = 0;
+  char* text = abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status);
+  const std::string result = status == 0 && text ? text : name;
+  std::free(text);
+  return result;
 }
 
 const std::map<std::string, Counts>& counts() {

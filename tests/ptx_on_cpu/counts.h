@@ -58,6 +58,8 @@ struct Counts {
 /// Of the launches that ended well, by the kernel's name as in the PTX. Not while a launch runs.
 const std::map<std::string, Counts>& counts();
 void clear_counts();
+/// The name as in the source.
+std::string demangled(const std::string& kernel);
 void add_counts(const std::string& kernel, const Counts& counts);
 /// As PTX_ON_CPU_COUNTS has it: a header, and a line for each kernel with its demangled name first.
 void write_counts(std::ostream& out);

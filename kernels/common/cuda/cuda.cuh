@@ -101,6 +101,12 @@ template <int Keep>
 __device__ __forceinline__ void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(Keep) : "memory");
 }
+/// 16 bytes to global memory, surely in one transaction: of a store after products nvcc has been seen to make four.
+__device__ __forceinline__ void store_16_bytes(void* to, const std::uint32_t (&word)[4]) {
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(word[0]),
+               "r"(word[1]), "r"(word[2]), "r"(word[3])
+               : "memory");
+}
 __device__ __forceinline__ void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;\n" ::"r"(id), "r"(threads) : "memory");
 }
@@ -158,6 +164,12 @@ template <int Keep>
 void copy_async_wait() {
   cuda_on_cpu::cp_async_wait(Keep);
 }
+inline void store_16_bytes(void* to, const std::uint32_t (&word)[4]) {
+  struct alignas(16) Bytes {
+    std::uint32_t word[4];
+  };
+  *static_cast<Bytes*>(to) = {{word[0], word[1], word[2], word[3]}};  // as a whole, so that sanitizers see misalignment
+}
 inline void named_barrier(int id, int threads, CUDA_ON_CPU_SITE) {
   cuda_on_cpu::sync_block(static_cast<unsigned>(id), threads, CUDA_ON_CPU_HERE);
 }
@@ -195,23 +207,50 @@ __device__ __forceinline__ bf16 store_as<bf16>(float x) {
   return round_to_bf16(x);
 }
 
-/// N neighbouring values in one memory transaction of N · sizeof(T) <= 16 bytes, as floats. `p` is aligned to it.
+/// N neighbouring values as they lie in memory. A pointer to one is aligned to it, so that it moves in one transaction of at most 16 bytes
+/// (or two).
 template <int N, class T>
 struct alignas(N * sizeof(T)) Piece {
   T value[N];
+
+  __device__ __forceinline__ Piece() {
+#pragma unroll
+    for (int k = 0; k < N; ++k) value[k] = T{};
+  }
+  __device__ __forceinline__ explicit Piece(const float (&x)[N]) {
+#pragma unroll
+    for (int k = 0; k < N; ++k) value[k] = store_as<T>(x[k]);
+  }
+  __device__ __forceinline__ float operator[](int k) const {
+    return to_float(value[k]);
+  }
+};
+/// In words of two, the first in the lower half: of members of 16 bits nvcc makes stores of 16 bits, and takes two instructions to widen one.
+template <int N>
+requires(N % 2 == 0) struct alignas(N * sizeof(bf16)) Piece<N, bf16> {
+  std::uint32_t word[N / 2];
+
+  __device__ __forceinline__ Piece() {
+#pragma unroll
+    for (int k = 0; k < N / 2; ++k) word[k] = 0;
+  }
+  __device__ __forceinline__ explicit Piece(const float (&x)[N]) {
+#pragma unroll
+    for (int k = 0; k < N / 2; ++k) word[k] = pack_bf16(x[2 * k], x[2 * k + 1]);
+  }
+  __device__ __forceinline__ float operator[](int k) const {
+    return __uint_as_float(k % 2 == 0 ? word[k / 2] << 16 : word[k / 2] & 0xFFFF0000u);
+  }
 };
 template <int N, class T>
 __device__ __forceinline__ void load(const T* p, float (&x)[N]) {
   const auto piece = *reinterpret_cast<const Piece<N, T>*>(p);
 #pragma unroll
-  for (int k = 0; k < N; ++k) x[k] = to_float(piece.value[k]);
+  for (int k = 0; k < N; ++k) x[k] = piece[k];
 }
 template <int N, class T>
 __device__ __forceinline__ void store(T* p, const float (&x)[N]) {
-  Piece<N, T> piece;
-#pragma unroll
-  for (int k = 0; k < N; ++k) piece.value[k] = store_as<T>(x[k]);
-  *reinterpret_cast<Piece<N, T>*>(p) = piece;
+  *reinterpret_cast<Piece<N, T>*>(p) = Piece<N, T>(x);
 }
 
 // Reductions over a warp, the same result on every lane, always in the same order.
