@@ -2,10 +2,10 @@
 # Builds the program and runs its tests; does its own set-up on a bare Debian 12 or Ubuntu 24.04.
 #
 #   scripts/test.sh [--full] [--label L] [--jobs N]
-#     --full      also what takes long: nvcc's kernels, kernels in other schedules of their threads, and the tests under the address,
-#                 undefined-behaviour and thread sanitizers
+#     --full      also what takes long: nvcc's kernels and their PTX run on the CPU, kernels in other schedules of their threads, and
+#                 the tests under the address, undefined-behaviour and thread sanitizers
 #     --label L   only the tests with this label: gradient, golden, io, fuzz, features, engine, invariance, end_to_end, faults,
-#                 cuda_on_cpu, cluster, cuda_schedules, cuda_mutants, cuda_compile, cuda (a regular expression)
+#                 cuda_on_cpu, cluster, cuda_schedules, cuda_mutants, cuda_compile, ptx, cuda (a regular expression)
 #     --jobs N    compilers at a time (default: the cores, or what memory allows)
 #
 # Ends with ctest's closing lines. Exit status: 0 if every stage passed, 1 if one failed, 2 for a wrong option.
@@ -68,7 +68,7 @@ ctest_stage() {
   local preset=$1 labels=$2 log=$logs/$1-ctest.log status=0
   local arguments=(--preset "$preset" --parallel "$(cores)" --timeout 900)
   [[ -z $labels ]] || arguments+=(--label-regex "$labels")
-  [[ $selection == all ]] || arguments+=(--label-exclude '^(cuda|cuda_compile|cuda_schedules)$')
+  [[ $selection == all ]] || arguments+=(--label-exclude '^(cuda|cuda_compile|cuda_schedules|ptx)$')
   ctest "${arguments[@]}" 2>&1 | tee "$log" || status=1
   local bad total
   read -r bad total < <(sed -n 's/^.*tests passed, \([0-9]*\) tests failed out of \([0-9]*\).*$/\1 \2/p' "$log") || true

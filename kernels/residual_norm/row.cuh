@@ -3,7 +3,7 @@
 //
 // A warp has a row. Lane l keeps the columns 256 p + 8 l … + 7 of each piece p in registers: 8 columns are 16 bytes of bf16 and one block of
 // draws. So every array crosses memory once. Four pieces (width 1,024) are as many as backward has registers for, since its warps also
-// keep the running sums of dweight and dbias over the rows that they take. Wider rows, and widths that are not a multiple of 8, are swept
+// keep the running sums of dweight, dbias and dbranch over the rows that they take. Wider rows, and widths that are not a multiple of 8, are swept
 // over three times; the second and third time they come out of the cache.
 
 #include "kernels/common/cuda/cuda.cuh"
