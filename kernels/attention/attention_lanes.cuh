@@ -119,6 +119,34 @@ __device__ __forceinline__ float exp_from(float score, float base_in_bits) {
   return exp2_fast(fmaf(score, kLog2E, -base_in_bits));
 }
 
+/// `count` <= Most values in memory, one after the other, that a warp adds its own to; in two steps, since loads take long. A lane's values of a
+/// tile are four bytes of each of many sectors; so they take their places in shared memory, and a warp adds 32 at a time, whole sectors.
+template <int Most>
+struct RunOfSums {
+  float* first;  // null: none
+  int count;
+  float before[Most / 32];
+
+  __device__ __forceinline__ RunOfSums(float* begin, int values) : first(begin), count(begin ? values : 0) {
+    for_each([&](int k, int at) { before[k] = first[at]; });
+  }
+  /// `tile`: what to add, written by the warp.
+  __device__ __forceinline__ void add(const float* tile) const {
+    __syncwarp();
+    for_each([&](int k, int at) { first[at] = before[k] + tile[at]; });
+  }
+
+ private:
+  template <class F>
+  __device__ __forceinline__ void for_each(const F& f) const {
+    const int lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll
+    for (int k = 0; k < Most / 32; ++k) {
+      if (32 * k + lane < count) f(k, 32 * k + lane);
+    }
+  }
+};
+
 /// The place of a block's molecule in its class; blocks lie as heads_grid() says.
 __device__ __forceinline__ std::int64_t rank_of_block() {
   return std::int64_t{blockIdx.z} * kMoleculesInARow + blockIdx.y;

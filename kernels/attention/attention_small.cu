@@ -193,44 +193,19 @@ struct Bias {
     }
   }
 };
-/// dbias += ds, in two steps: the load early. The n² values of a head are one run in memory, and a warp's 32 at a time whole sectors of it; a
-/// lane's own values would be four bytes of each of many, so they take their places in shared memory first.
+/// Values of a head to `tile`, as its [n, n] lie.
 template <int Octets>
-struct BiasGradient {
-  static constexpr int kMost = 64 * Octets * Octets;
-  float* first;
-  int n;
-  float before[kMost / 32];
-
-  __device__ __forceinline__ BiasGradient(float* dbias, int tokens) : first(dbias), n(tokens) {
-    for_each_of_run([&](int k, int at) { before[k] = first[at]; });
-  }
-  /// `tile` [kMost] is the warp's.
-  __device__ __forceinline__ void add(const Values<Octets>& ds, float* tile) const {
-    if (!first) return;
+__device__ __forceinline__ void to_run(float* tile, const Values<Octets>& x, int n) {
 #pragma unroll
-    for (int r = 0; r < Octets; ++r)
+  for (int r = 0; r < Octets; ++r)
 #pragma unroll
-      for (int c = 0; c < Octets; ++c)
+    for (int c = 0; c < Octets; ++c)
 #pragma unroll
-        for (int k = 0; k < 2; ++k) {
-          const int i = 8 * r + lane_row(), j = column_of_lane(c) + k;
-          if (i < n && j < n) tile[i * n + j] = ds[r / 2][c][r % 2 * 2 + k];
-        }
-    __syncwarp();
-    for_each_of_run([&](int k, int at) { first[at] = before[k] + tile[at]; });
-  }
-
- private:
-  template <class F>
-  __device__ __forceinline__ void for_each_of_run(const F& f) const {
-    const int lane = static_cast<int>(threadIdx.x % 32);
-#pragma unroll
-    for (int k = 0; k < kMost / 32; ++k) {
-      if (first && 32 * k + lane < n * n) f(k, 32 * k + lane);
-    }
-  }
-};
+      for (int k = 0; k < 2; ++k) {
+        const int i = 8 * r + lane_row(), j = column_of_lane(c) + k;
+        if (i < n && j < n) tile[i * n + j] = x[r / 2][c][r % 2 * 2 + k];
+      }
+}
 
 /// Products to scores, in place, and the largest of each row.
 template <int Octets>
@@ -294,7 +269,8 @@ __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Octets>
 template <int P, int Octets>
 __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Octets>::backward)
     backward_small_kernel(const AttentionBackward<bf16> a, const SizeClass molecules, int head_width) {
-  GPU_SHARED(float, tiles, [kWarps][BiasGradient<Octets>::kMost]);
+  constexpr int kMost = 64 * Octets * Octets;  // scores of a head
+  GPU_SHARED(float, tiles, [kWarps][kMost]);
   const std::int64_t rank = rank_of_block();
   const int h = static_cast<int>(blockIdx.x * kWarps + threadIdx.x / 32);
   if (rank >= molecules.count || h >= a.in.heads) return;
@@ -326,14 +302,17 @@ __global__ void __launch_bounds__(32 * kWarps, BlocksOfMultiprocessor<P, Octets>
     inverse[r] = __fdividef(1.0f, quad_sum(sum[r]));
     delta[r] = quad_sum(delta[r]) * inverse[r];
   }
-  const BiasGradient<Octets> bias_gradient(a.dbias ? a.dbias + head.bias_at : nullptr, n);
+  const RunOfSums<kMost> bias_gradient(a.dbias ? a.dbias + head.bias_at : nullptr, n * n);
   for_each_value<Octets>(s, [&](int r, int c, int e, float& x) {
     float& gradient = dp[r / 2][c][r % 2 * 2 + e];
     const float p = x * inverse[r];
     gradient = p * (gradient - delta[r]);
     x = draws.keeps(r, c, e) ? p * head.draws.scale : 0.0f;
   });
-  bias_gradient.add(dp, tiles[threadIdx.x / 32]);
+  if (a.dbias) {
+    to_run<Octets>(tiles[threadIdx.x / 32], dp, n);
+    bias_gradient.add(tiles[threadIdx.x / 32]);
+  }
 
   bf16* dqkv = a.dqkv + head.token * pitch + head.column;
   Operand<Octets> x, transposed;

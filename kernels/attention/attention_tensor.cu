@@ -267,6 +267,17 @@ struct BiasGradientTile {
   }
 };
 
+/// The tile at (i0, j0) to where the rows from i0 on begin, as they lie in [n, n].
+__device__ __forceinline__ void to_run(float* rows, const Tile& x, int i0, int j0, int n) {
+#pragma unroll
+  for (int c = 0; c < 2; ++c)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int row = lane_row() + e / 2 * 8, j = j0 + 4 * lane_quarter() + 2 * c + e % 2;
+      if (i0 + row < n && j < n) rows[row * n + j] = x[c][e];
+    }
+}
+
 template <int Tiles>
 constexpr int kHeadsOfBlock = Tiles == 2 ? 2 : 1;
 
@@ -280,6 +291,8 @@ __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMul
     std::uint32_t value[4];
   };
   GPU_SHARED(Operand, operands, [kHeadsOfBlock<Tiles>][Tiles][Tiles][2][32]);
+  constexpr int kMost = 256 * Tiles;  // scores of a warp's rows
+  GPU_SHARED(float, rows_of_gradients, [Tiles * kHeadsOfBlock<Tiles>][kMost]);
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const std::int64_t rank = rank_of_block();
   const int h = static_cast<int>(blockIdx.x) * kHeadsOfBlock<Tiles> + warp / Tiles;
@@ -342,7 +355,6 @@ __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMul
   for (int m = 0; m < Tiles; ++m) {
     const int j0 = 16 * m;
     if (j0 >= n) continue;
-    const BiasGradientTile gradient(dbias, i0, j0, n);
     Rows<P>(&keys)[2] = k[keep_keys ? m : 0];
     if (!keep_keys) load_16_columns<P>(keys, head.k, pitch, j0, n, width);
 #pragma unroll
@@ -359,11 +371,13 @@ __global__ void __launch_bounds__(32 * Tiles * kHeadsOfBlock<Tiles>, BlocksOfMul
     transpose_operand(ds_operand, operand);
     as_operand(operand, s[m]);
     transpose_operand(p_operand, operand);
-    gradient.add(dp[m]);
+    if (dbias) to_run(rows_of_gradients[warp], dp[m], i0, j0, n);
     operands[warp / Tiles][i0 / 16][m][0][lane] = {ds_operand[0], ds_operand[1], ds_operand[2], ds_operand[3]};
     operands[warp / Tiles][i0 / 16][m][1][lane] = {p_operand[0], p_operand[1], p_operand[2], p_operand[3]};
   }
+  const RunOfSums<kMost> bias_gradient(dbias ? dbias + i0 * n : nullptr, min(16, n - i0) * n);
   store_16_rows<P>(dqkv, pitch, i0, n, width, dq, head.scale);
+  bias_gradient.add(rows_of_gradients[warp]);
 
   float dk[P / 8][4] = {}, dv[P / 8][4] = {};
   __syncthreads();
