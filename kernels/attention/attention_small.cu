@@ -106,7 +106,7 @@ __device__ __forceinline__ void transpose(Operand<Octets>& to, const Operand<Oct
     for (int c = 0; c < Octets; ++c) to[c][r] = transpose_8x8(x[r][c]);
 }
 
-/// f(r, c, k, row, column, value) for all values of a lane; `value` is the array's.
+/// f(r, c, k, value) for all values of a lane.
 template <int Octets, class F>
 __device__ __forceinline__ void for_each_value(Values<Octets>& s, const F& f) {
 #pragma unroll
