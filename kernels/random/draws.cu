@@ -6,9 +6,9 @@
 
 #include "kernels/common/cuda/cuda.cuh"
 #include "kernels/random/draws.h"
-#include "kernels/random/dropout.cuh"
 #include "kernels/random/modality.h"
 #include "kernels/random/normal.h"
+#include "kernels/random/philox.cuh"
 
 namespace moleblend {
 namespace {

@@ -9,21 +9,12 @@
 #include <thread>
 #include <vector>
 
+#include "host_threads.h"
 #include "sanitizers.h"
 #include "scheduler.h"
 
 namespace cuda_on_cpu {
 namespace {
-
-unsigned workers(std::uint64_t blocks, unsigned threads) {
-  constexpr std::uint64_t kWorthAThread =
-      4096;  // CUDA threads; starting host threads for fewer takes longer than running them
-  // Of two host threads ThreadSanitizer would miss races: locks of the C++ library would order them.
-  if (under_tsan() || blocks * threads < kWorthAThread) return 1;
-  const char* wanted = std::getenv("CUDA_ON_CPU_WORKERS");
-  const unsigned count = wanted ? static_cast<unsigned>(std::atoi(wanted)) : std::thread::hardware_concurrency();
-  return static_cast<unsigned>(std::clamp<std::uint64_t>(count, 1, blocks));
-}
 
 std::vector<unsigned> block_order(std::uint64_t blocks) {
   constexpr std::uint64_t kMost = 1u << 20;  // larger grids run in the order of their indices
@@ -68,27 +59,6 @@ struct Launch {
   }
 };
 
-/// Schedulers of host threads that come and go with each launch. They stay to the end of the program: a large part of a launch's cost
-/// would be new stacks.
-class SchedulerPool {
- public:
-  Scheduler* take() {
-    const std::lock_guard lock(mutex_);
-    if (free_.empty()) return new Scheduler;
-    Scheduler* s = free_.back();
-    free_.pop_back();
-    return s;
-  }
-  void give_back(Scheduler* s) {
-    const std::lock_guard lock(mutex_);
-    free_.push_back(s);
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<Scheduler*> free_;
-};
-
 Scheduler& scheduler_of_caller() {
   static thread_local Scheduler* const mine = [] {
     auto* s = new Scheduler;
@@ -106,9 +76,9 @@ cudaError_t launch_raw(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStre
   count(Queued::kernel);
   const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
   Launch launch{grid, block, shared_bytes, entry, closure, blocks, block_order(blocks)};
-  static SchedulerPool& pool = *new SchedulerPool;
+  static Pool<Scheduler>& pool = *new Pool<Scheduler>;
   std::vector<std::thread> others;
-  for (unsigned k = 1; k < workers(blocks, block.x * block.y * block.z); ++k) {
+  for (unsigned k = 1; k < host_threads(blocks, std::uint64_t{block.x} * block.y * block.z); ++k) {
     others.emplace_back([&] {
       Scheduler* s = pool.take();
       s->use_this_host_thread();

@@ -1,6 +1,5 @@
 #include "kernel_launch.h"
 
-#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -8,36 +7,10 @@
 #include <string_view>
 #include <thread>
 
+#include "host_threads.h"
+
 namespace ptx_on_cpu {
 namespace {
-
-unsigned workers(std::uint64_t blocks, std::uint64_t threads) {
-  constexpr std::uint64_t kWorthAThread = 4096;  // CUDA threads: fewer have run before a host thread has started
-  if (blocks * threads < kWorthAThread) return 1;
-  const char* wanted = std::getenv("CUDA_ON_CPU_WORKERS");
-  const unsigned count = wanted ? static_cast<unsigned>(std::atoi(wanted)) : std::thread::hardware_concurrency();
-  return static_cast<unsigned>(std::clamp<std::uint64_t>(count, 1, blocks));
-}
-
-/// Blocks' rooms, which stay to the end of the program: new memory for registers at each launch would cost more than small kernels do.
-class Rooms {
- public:
-  Block* take() {
-    const std::lock_guard lock(mutex_);
-    if (free_.empty()) return new Block;
-    Block* room = free_.back();
-    free_.pop_back();
-    return room;
-  }
-  void give_back(Block* room) {
-    const std::lock_guard lock(mutex_);
-    free_.push_back(room);
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<Block*> free_;
-};
 
 Counts sum_of(const Kernel& kernel, const std::vector<InstructionCounts>& of_instructions) {
   Counts c;
@@ -125,14 +98,14 @@ void launch(const Kernel& kernel, Dim grid, Dim block, std::size_t dynamic_share
   for (std::size_t k = 0; k < kernel.parameters.size(); ++k)
     std::memcpy(all.state.parameters.data() + kernel.parameters[k].offset, arguments[k], kernel.parameters[k].bytes);
 
-  static Rooms& rooms = *new Rooms;
+  static auto& rooms = *new cuda_on_cpu::Pool<Block>;
   const auto work = [&] {
     Block* room = rooms.take();
     all.work(*room);
     rooms.give_back(room);
   };
   std::vector<std::thread> others;
-  for (unsigned k = 1; k < workers(all.blocks, threads); ++k) others.emplace_back(work);
+  for (unsigned k = 1; k < cuda_on_cpu::host_threads(all.blocks, threads); ++k) others.emplace_back(work);
   work();
   for (std::thread& other : others) other.join();
   if (all.failed) throw LaunchFailure(all.failure);
